@@ -1,0 +1,44 @@
+"""The classifiers of a data set: trained once, then found again by what they depend on."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from experiments import experiment
+from jnf_jax import configs, keys, types
+from jnf_jax.data import source
+from jnf_jax.metrics import classifiers
+from jnf_jax.training import checkpoint, fit, writers
+
+
+def trained(
+    config: experiment.Config, data: Mapping[str, source.Source], progress: writers.Progress
+) -> tuple[classifiers.Classifiers, types.Params]:
+    """Returns the classifiers and their parameters, from the cache where the same ones were trained before."""
+    num_classes = int(np.max(data["train"].labels)) + 1
+    judges = classifiers.build(config.classifiers, data["train"].specs, num_classes)
+    key = jax.random.key(config.classifiers.seed)
+    params = judges.init(keys.stream(key, "init"))
+    identity = json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True)
+    folder = experiment.cache_directory() / "classifiers" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    cache = checkpoint.Directory(folder, keep=1)
+    try:
+        if (found := cache.latest(params)) is not None:
+            return judges, found
+    except ValueError as error:  # a cache is there to be thrown away
+        progress.say(f"training the classifiers anew: {error}")
+    training = config.classifiers.training
+    params, _ = fit.fit(
+        judges.stage,
+        params,
+        keys.stream(key, "training"),
+        classifiers.as_batch(data["train"]),
+        classifiers.as_batch(data["validation"]),
+        config=training,
+        on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
+    )
+    cache.save(params, step=training.num_steps)
+    return judges, params

@@ -1,0 +1,163 @@
+"""What an experiment is, and the folder it leaves.
+
+config.json      every setting        environment.json   versions, devices, command line
+metrics.jsonl    training metrics     checkpoints/ params/   states and finished stages
+evaluation.json  what was measured    samples/ figures/      what to look at
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import importlib
+import json
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+
+import jax
+import tyro
+
+import jnf_jax
+from jnf_jax import configs
+from jnf_jax.data import source
+from jnf_jax.metrics import classifiers
+from jnf_jax.models import base
+from jnf_jax.training import checkpoint, fit
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(configs.Component):
+    """An experiment.
+
+    Attributes:
+      seed: of initialisation and training.
+      data: the data set.
+      model: the model.
+      training: stage -> how it is trained.
+      classifiers: the judges of coherence.
+    """
+
+    seed: int = 0
+    data: configs.Component
+    model: configs.Component
+    training: Mapping[str, fit.Config]
+    classifiers: classifiers.Config = classifiers.Config()
+
+
+def names() -> list[str]:
+    """Returns the names of all experiments: `data set/model`, the files under experiments/configs."""
+    folder = pathlib.Path(__file__).parent / "configs"
+    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.glob("*/*.py") if p.stem != "__init__")
+
+
+def find(name: str) -> Config:
+    """Returns the config of an experiment.
+
+    Raises:
+      ValueError: if there is none of that name.
+    """
+    if name not in names():
+        raise ValueError(f"Expected an experiment of {names()}, got {name!r}.")
+    return importlib.import_module(f"experiments.configs.{name.replace('/', '.')}").CONFIG
+
+
+def parse(config: Config, arguments: list[str], *, program: str) -> Config:
+    """Returns the config with every field that a flag names overridden; an unknown or ill-typed one ends the program."""
+    return tyro.cli(Config, default=config, args=arguments, prog=program, config=(tyro.conf.AvoidSubcommands,))
+
+
+def build(config: Config) -> tuple[base.Model, dict[str, source.Source]]:
+    """Returns the model and the splits of its data."""
+    data = {split: configs.build(config.data, split) for split in source.SPLITS}
+    return configs.build(config.model, data["train"].specs), data
+
+
+def create(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
+    """Makes the run's folder, or checks that it holds this very experiment.
+
+    Raises:
+      ValueError: if the folder holds a run and `resume` is off, or a run of another config.
+    """
+    path = workdir / "config.json"
+    value = configs.to_json(config)
+    if path.exists():
+        if not resume:
+            raise ValueError(
+                f"Expected an empty work directory, got a run in {workdir}: continue it with --resume, or choose another."
+            )
+        if differing := _differences(json.loads(path.read_text()), value):
+            raise ValueError(f"Expected the config of the run in {workdir}, got other values of {differing}.")
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_json(path, value)
+    checkpoint.write_json(workdir / "environment.json", _environment())
+
+
+def load(workdir: pathlib.Path) -> Config:
+    """Returns the config of a run.
+
+    Raises:
+      ValueError: if there is no run in the folder.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ValueError(f"Expected a run's folder with a config.json, got {workdir}.")
+    return configs.from_json(json.loads(path.read_text()))
+
+
+@contextlib.contextmanager
+def lease(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds the folder for this process; the system lets go of it when the process ends, however it ends.
+
+    Raises:
+      ValueError: if another process holds it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"Expected to be the only writer in {workdir}, got another process at work there.") from error
+        yield
+
+
+def cache_directory() -> pathlib.Path:
+    """Returns where compiled programs and classifiers are kept between runs: $JNF_CACHE_DIR, or ~/.cache/jnf_jax."""
+    return pathlib.Path(os.environ.get("JNF_CACHE_DIR") or pathlib.Path.home() / ".cache" / "jnf_jax")
+
+
+def use_compilation_cache() -> None:
+    """Lets JAX keep compiled programs, unless JAX_COMPILATION_CACHE_DIR already says where."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
+
+
+def main(function) -> None:
+    """Runs a script's `main`; what users got wrong ends it with one clear line and exit code 2."""
+    use_compilation_cache()
+    try:
+        sys.exit(function())
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _environment() -> dict:
+    return {
+        "jnf_jax": jnf_jax.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": [str(d) for d in jax.devices()],
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "command": sys.argv,
+    }
+
+
+def _differences(old, new, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [d for k in sorted({*old, *new}) for d in _differences(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
+    return [] if old == new else [path]

@@ -1,0 +1,60 @@
+"""Arrays to pictures: grids of images, with names at the side."""
+
+import math
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.figure
+import matplotlib.pyplot as plt
+import numpy as np
+
+from jnf_jax import specs as specs_lib
+
+matplotlib.use("Agg")
+
+
+def as_image(spec: specs_lib.ModalitySpec, x: np.ndarray) -> np.ndarray:
+    """Returns one example as an image `[H, W, 3]` in [0, 1]; a vector becomes a row of grey values, nearly square.
+
+    Args:
+      spec: the modality.
+      x: `[*shape]`, canonical.
+    """
+    x = np.asarray(x, float)
+    if spec.likelihood == "categorical":
+        x = x / (spec.num_categories - 1)
+    low, high = spec.support or ((0.0, 1.0) if spec.likelihood in ("bernoulli", "categorical") else (-3.0, 3.0))
+    x = np.clip((x - low) / (high - low), 0, 1)
+    if x.ndim == 1:
+        width = math.ceil(math.sqrt(len(x)))
+        x = np.pad(x, (0, -len(x) % width), constant_values=0.0).reshape(-1, width)
+    if x.ndim == 2:
+        x = x[..., None]
+    if x.ndim != 3 or x.shape[-1] not in (1, 3):
+        x = x.reshape(x.shape[0], -1, 1)
+    return np.broadcast_to(x, (*x.shape[:2], 3))
+
+
+def grid(
+    blocks: Sequence[tuple[str, list[list[np.ndarray]]]], *, title: str, divider: int | None = None
+) -> matplotlib.figure.Figure:
+    """Returns a figure of named blocks of rows of images; a line stands after column `divider`."""
+    rows = [(name if i == 0 else "", row) for name, block in blocks for i, row in enumerate(block)]
+    columns = max(len(row) for _, row in rows)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(0.55 * columns + 0.9, 0.55 * len(rows) + 0.5), squeeze=False)
+    for (name, row), line in zip(rows, axes, strict=True):
+        for axis in line:
+            axis.axis("off")
+        for axis, image in zip(line, row, strict=False):
+            if image is not None:
+                axis.imshow(image, interpolation="nearest")
+        if name:
+            line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes, fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    figure.subplots_adjust(left=0.9 / (0.55 * columns + 0.9), right=0.995, bottom=0.005, wspace=0.05, hspace=0.05)
+    figure.subplots_adjust(top=1 - 0.42 / (0.55 * len(rows) + 0.5))
+    if divider is not None:
+        left, right = axes[0][divider - 1].get_position().x1, axes[0][divider].get_position().x0
+        x = (left + right) / 2
+        figure.add_artist(plt.Line2D([x, x], [0, axes[0][0].get_position().y1], color="black", linewidth=1.5))
+    return figure

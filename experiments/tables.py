@@ -1,0 +1,93 @@
+"""An evaluation as tables on the screen."""
+
+import numpy as np
+import rich.console
+import rich.table
+
+
+def show(result: dict) -> None:
+    """Prints every part that an `evaluation.json` holds, and warnings for chains that cannot be trusted."""
+    console = rich.console.Console()
+    if "classifier_accuracy" in result:
+        _print(console, "Classifiers on real test data", ["modality", "accuracy"], result["classifier_accuracy"].items())
+    if "coherence" in result:
+        _coherence(console, result)
+    if "log_likelihood" in result:
+        _likelihood(console, result)
+    chains = result.get("hmc", {})
+    for title, part in (("Chains behind the draws", chains), ("Long chains", chains.get("long_chains", {}))):
+        if part.get("by_subset"):
+            _chains(console, title, part)
+
+
+def _coherence(console: rich.console.Console, result: dict) -> None:
+    diversity = result.get("diversity", {}).get("by_subset", {})
+    targets = list(result["classifier_accuracy"])
+    rows = []
+    for subset, values in result["coherence"]["by_subset"].items():
+        cells = [f"{values[t]:.3f}" if t in values else "" for t in targets]
+        varied = f"{np.mean(list(diversity[subset].values())):.2f}" if subset in diversity else ""
+        rows.append([subset, *cells, f"{np.mean(list(values.values())):.3f}", varied])
+    _print(console, "Conditional coherence", ["given", *targets, "mean", "diversity"], rows)
+    sizes = result["coherence"]["by_size"]
+    rows = [[f"from {size}", f"{value:.3f}"] for size, value in sizes.items()]
+    rows.append(["joint, from the prior", f"{result['joint_coherence']:.3f}"])
+    _print(console, "Coherence by subset size", ["", "coherence"], rows)
+
+
+def _likelihood(console: rich.console.Console, result: dict) -> None:
+    values = result["log_likelihood"]
+    rows = [
+        [name, f"{value:.1f} ± {values[f'{name}_standard_error']:.1f}"]
+        for name, value in values.items()
+        if f"{name}_standard_error" in values
+    ]
+    title = f"Log likelihood, nats (K = {values['num_importance']}, {values['num_observations']} observations)"
+    _print(console, title, ["of", "value"], [*rows, ["joint ELBO", f"{result['elbo']:.1f}"]])
+
+
+def _chains(console: rich.console.Console, title: str, part: dict) -> None:
+    threshold = part["rhat_threshold"]
+    columns = [
+        "given",
+        "acceptance",
+        "divergences",
+        "R-hat median",
+        "R-hat max",
+        f"share < {threshold}",
+        "ESS median",
+        "improper",
+    ]
+    rows = [
+        [
+            subset,
+            f"{s['acceptance']:.2f}",
+            str(s["divergences"]),
+            f"{s['rhat_median']:.3f}",
+            f"{s['rhat_largest']:.3f}",
+            f"{s['share_below']:.3f}",
+            f"{s['ess_median']:.0f}",
+            str(s["improper"]),
+        ]
+        for subset, s in part["by_subset"].items()
+    ]
+    _print(console, title, columns, rows)
+    for subset, summary in part["by_subset"].items():
+        for reason, observations in summary["untrusted"].items():
+            if observations:
+                shown = ", ".join(map(str, observations[:12])) + (", .." if len(observations) > 12 else "")
+                console.print(
+                    f"warning: given {subset}, {len(observations)} observations not to be trusted ({reason}): {shown}",
+                    style="yellow",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+
+
+def _print(console: rich.console.Console, title: str, columns: list[str], rows) -> None:
+    table = rich.table.Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else f"{cell:.3f}" for cell in row))
+    console.print(table)

@@ -1,0 +1,131 @@
+"""Trains all stages of an experiment.
+
+    python -m experiments.train polydigits/jnf --workdir runs/demo [--resume] [--init-from runs/other] [any field of the config]
+
+SIGTERM and Ctrl-C end the run after the current call with its state saved; `--resume` continues it, bit for bit.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import signal
+import sys
+
+import jax
+
+from experiments import experiment
+from jnf_jax.models import base
+from jnf_jax.training import checkpoint, fit, stages, writers
+
+_INTERRUPTED = 130  # exit code
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.train", add_help=False, description=__doc__)
+    parser.add_argument("experiment", nargs="?", help=f"one of {', '.join(experiment.names())}")
+    parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
+    parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
+    parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
+    parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.experiment is None:
+        parser.print_help()
+        return 0 if "--help" in overrides else 2
+    if "--help" in overrides or "-h" in overrides:
+        parser.print_help()
+    config = experiment.parse(experiment.find(arguments.experiment), overrides, program=f"{parser.prog} {arguments.experiment}")
+    if arguments.workdir is None:
+        raise ValueError("Expected the run's folder, got no --workdir.")
+    with experiment.lease(arguments.workdir):
+        taken = (arguments.init_from, arguments.init_stages) if arguments.init_from else None
+        return train(config, arguments.workdir, resume=arguments.resume, taken=taken)
+
+
+def train(
+    config: experiment.Config,
+    workdir: pathlib.Path,
+    *,
+    resume: bool,
+    taken: tuple[pathlib.Path, list[str] | None] | None = None,
+) -> int:
+    """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
+    experiment.create(workdir, config, resume=resume)
+    model, data = experiment.build(config)
+    if taken is not None:
+        _take_over(model, *taken, workdir)
+    stop = _catch_signals()
+    metrics = writers.MetricsFile(workdir / "metrics.jsonl")
+    with writers.Progress() as progress:
+
+        def on_report(report: fit.Report):
+            metrics.write(report)
+            progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
+
+        def on_resume(stage: str, step: int):
+            metrics.rewind(stage, step)
+            if step:
+                progress.say(f"stage {stage}: continuing at step {step}")
+
+        try:
+            _, complete = stages.train(
+                model,
+                jax.random.key(config.seed),
+                data,
+                settings=config.training,
+                folder=workdir,
+                on_report=on_report,
+                on_resume=on_resume,
+                should_stop=lambda: bool(stop),
+            )
+        finally:
+            metrics.close()
+    if not complete:
+        print(f"stopped by signal {stop[0]}; continue with --resume", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"trained: {workdir}")
+    return 0
+
+
+def _catch_signals() -> list[int]:
+    """Returns a list that the first SIGTERM or SIGINT is put into; a second one ends the process at once."""
+    received: list[int] = []
+
+    def handler(number, frame):
+        del frame
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+    return received
+
+
+def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> None:
+    """Copies finished stages of another run; where this run already has one, it stays.
+
+    Raises:
+      ValueError: if the model has no such stage, the other run has not finished it, or was trained on other data.
+    """
+    names = names or [model.stages[0].name]
+    if unknown := set(names) - {stage.name for stage in model.stages}:
+        raise ValueError(f"Expected stages of {[stage.name for stage in model.stages]}, got {sorted(unknown)}.")
+    theirs, ours = (json.loads((folder / "config.json").read_text()) for folder in (other, workdir))
+    if theirs["data"] != ours["data"]:
+        raise ValueError(f"Expected a run on the same data to take stages from, got {theirs['data']} in {other}.")
+    for name in names:
+        source, target = (folder / "params" / name for folder in (other, workdir))
+        if not source.is_dir():
+            raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = target.with_name(target.name + ".tmp")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(source, unfinished)
+            unfinished.rename(target)
+    checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": names})
+
+
+if __name__ == "__main__":
+    experiment.main(main)

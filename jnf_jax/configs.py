@@ -1,0 +1,108 @@
+"""Configs: frozen dataclasses, built by the module that defines them and written as JSON without pickle.
+
+Every model, flow, network and data set is one file with a `Config(Component)` and a function `build(config, ..)`. `build` here
+finds that function from the config's type, so there is no registry: adding a thing is adding a file.
+"""
+
+import dataclasses
+import importlib
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Component:
+    """Base of every config that `build` can build; annotate a field with it to accept any of them."""
+
+
+def build(config: Component, *args, **kwargs):
+    """Returns `build(config, ..)` of the module that defines `type(config)`.
+
+    Raises:
+      ValueError: if `config` is not a component or its module has no `build`.
+    """
+    module = sys.modules.get(type(config).__module__)
+    if not isinstance(config, Component) or not hasattr(module, "build"):
+        raise ValueError(f"Expected a config of a module with a function `build`, got {config!r}.")
+    return module.build(config, *args, **kwargs)
+
+
+def to_json(config: Any) -> Any:
+    """Returns a config as JSON values; each dataclass carries the name of its module and class under `type`."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        fields = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": f"{type(config).__module__}:{type(config).__qualname__}", **fields}
+    if isinstance(config, Mapping):
+        return {str(k): to_json(v) for k, v in config.items()}
+    if isinstance(config, (tuple, list)):
+        return [to_json(v) for v in config]
+    if config is None or isinstance(config, (bool, int, float, str)):
+        return config
+    raise ValueError(f"Expected a config of dataclasses, mappings, sequences, numbers and strings, got {config!r}.")
+
+
+def from_json(value: Any, *, modules: tuple[str, ...] = ("jnf_jax", "experiments")) -> Any:
+    """Returns the config that `to_json` wrote.
+
+    Args:
+      value: what `json.load` returned.
+      modules: top-level packages whose dataclasses may be built; nothing else is imported.
+
+    Raises:
+      ValueError: if a type lies outside `modules`, is no dataclass, or a field is unknown or of the wrong type.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(v, modules=modules) for v in value)
+    if not isinstance(value, dict):
+        return value
+    if "type" not in value:
+        return {k: from_json(v, modules=modules) for k, v in value.items()}
+    cls = _config_class(value["type"], modules)
+    known = {f.name for f in dataclasses.fields(cls)}
+    if unknown := set(value) - known - {"type"}:
+        raise ValueError(f"Expected the fields {sorted(known)} of {value['type']}, got also {sorted(unknown)}.")
+    fields = {k: from_json(v, modules=modules) for k, v in value.items() if k != "type"}
+    hints = typing.get_type_hints(cls)
+    for name, field in fields.items():
+        check_type(f"{value['type']}.{name}", field, hints[name])
+    return cls(**fields)
+
+
+def check_type(name: str, value: Any, annotation: Any) -> None:
+    """Raises a ValueError that names the field where a value does not fit its annotation (one level deep)."""
+    origin = typing.get_origin(annotation)
+    if annotation is Any:
+        return
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(annotation)
+        if any(_fits(value, option) for option in options):
+            return
+    elif _fits(value, annotation):
+        return
+    raise ValueError(f"Expected {annotation} for {name}, got {value!r}.")
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    origin = typing.get_origin(annotation) or annotation
+    if origin is typing.Literal:
+        return value in typing.get_args(annotation)
+    if origin is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if origin is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin)
+
+
+def _config_class(name: str, modules: tuple[str, ...]) -> type:
+    module_name, _, qualname = str(name).partition(":")
+    if module_name.split(".")[0] not in modules:
+        raise ValueError(f"Expected a config of a module in {modules}, got {name!r}.")
+    cls = importlib.import_module(module_name)
+    for part in qualname.split("."):
+        cls = getattr(cls, part, None)
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ValueError(f"Expected the name of a dataclass, got {name!r}.")
+    return cls

@@ -1,0 +1,109 @@
+"""What every data set returns: arrays in memory beside the specs of their modalities. No jax here."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from jnf_jax import specs as specs_lib
+
+Split = Literal["train", "validation", "test"]
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+    """One split of a data set.
+
+    Attributes:
+      specs: modality -> spec; its order is the order of the modalities everywhere.
+      arrays: modality -> `[N, *shape]`; uint8 stands for the two ends of a real modality's support.
+      labels: class of each example `[N]` int, or None.
+    """
+
+    specs: specs_lib.Specs
+    arrays: Mapping[str, np.ndarray]
+    labels: np.ndarray | None = None
+
+    def __post_init__(self):
+        check(self.specs, self.arrays, self.labels)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def take(self, num: int) -> "Source":
+        """Returns the first `num` examples."""
+        labels = None if self.labels is None else self.labels[:num]
+        return Source(specs=self.specs, arrays={k: v[:num] for k, v in self.arrays.items()}, labels=labels)
+
+
+def check_split(split: str) -> None:
+    """Raises a ValueError for an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f"Expected a split of {SPLITS}, got {split!r}.")
+
+
+def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> None:
+    """Checks arrays against their specs.
+
+    Raises:
+      ValueError: on missing or unknown modalities, a wrong shape, length or dtype, NaN or infinity, or values that the
+        modality's likelihood gives no density; the message names the modality and the value.
+    """
+    if not specs:
+        raise ValueError("Expected at least one modality, got none.")
+    if set(arrays) != set(specs):
+        raise ValueError(f"Expected arrays for the modalities {sorted(specs)}, got {sorted(arrays)}.")
+    lengths = {name: len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in specs}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"Expected as many examples in every modality, got {lengths}.")
+    if not next(iter(lengths.values())):
+        raise ValueError("Expected at least one example, got none.")
+    for name, spec in specs.items():
+        _check_array(name, spec, np.asarray(arrays[name]))
+    if labels is not None:
+        labels = np.asarray(labels)
+        if labels.shape != (next(iter(lengths.values())),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"Expected integer labels of shape ({next(iter(lengths.values()))},), got {labels.dtype} {labels.shape}."
+            )
+
+
+def _check_array(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:
+    if x.shape[1:] != spec.shape:
+        raise ValueError(f"Expected modality {name!r} of shape (N, {', '.join(map(str, spec.shape))}), got {x.shape}.")
+    if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
+        raise ValueError(f"Expected numbers for modality {name!r}, got dtype {x.dtype}.")
+    if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise ValueError(f"Expected finite values for modality {name!r}, got {x[first]} at {first}.")
+    low, high = float(x.min()), float(x.max())
+    match spec.likelihood:
+        case "categorical":
+            if not np.issubdtype(x.dtype, np.integer):
+                raise ValueError(f"Expected integer categories for modality {name!r}, got dtype {x.dtype}.")
+            _check_range(name, low, high, 0, spec.num_categories - 1)
+        case "bernoulli":
+            _check_range(name, low, high, 0, 1)
+            if ((x != 0) & (x != 1)).any():
+                value = x[(x != 0) & (x != 1)][0]
+                raise ValueError(f"Expected 0 or 1 for the Bernoulli modality {name!r}, got {value}.")
+        case _:
+            _check_real(name, spec, x, low, high)
+
+
+def _check_real(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray, low: float, high: float) -> None:
+    if np.issubdtype(x.dtype, np.floating):
+        if spec.support is not None:
+            _check_range(name, low, high, *spec.support)
+    elif x.dtype != np.uint8 or spec.support is None:
+        raise ValueError(
+            f"Expected floats (or uint8 with a support) for the {spec.likelihood} modality {name!r}, got dtype {x.dtype}."
+        )
+
+
+def _check_range(name: str, low: float, high: float, smallest: float, largest: float) -> None:
+    for value in (low, high):
+        if not smallest <= value <= largest:
+            raise ValueError(f"Expected values of modality {name!r} in [{smallest}, {largest}], got {value}.")

@@ -1,0 +1,113 @@
+"""Likelihoods and Gaussians as functions on arrays (distrax inside).
+
+Distrax's composite distributions are no pytrees that `jit` could return: records of arrays pass between functions, and a
+distribution lives for the length of one call.
+"""
+
+import distrax
+import jax
+import jax.numpy as jnp
+
+from jnf_jax import specs as specs_lib
+from jnf_jax import types
+
+_8BIT = 255.0
+
+
+def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
+    """Returns data as the networks see it: 8-bit integers of a bounded real modality scaled onto its support, floats otherwise.
+
+    Args:
+      spec: the modality.
+      x: `[.., *shape]`.
+
+    Raises:
+      ValueError: if the trailing axes are not the modality's shape.
+    """
+    x = jnp.asarray(x)
+    if x.shape[x.ndim - len(spec.shape) :] != spec.shape:
+        raise ValueError(f"Expected data of shape (.., {', '.join(map(str, spec.shape))}), got {x.shape}.")
+    if spec.likelihood == "categorical":
+        return x.astype(jnp.int32)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        x = x.astype(jnp.float32)
+        if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
+            low, high = spec.support
+            return low + x * ((high - low) / _8BIT)
+    return x
+
+
+def network_input(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
+    """Returns `[.., *shape]` (or one-hot `[.., *shape, K]` for categories) floats: what an encoder is given."""
+    x = canonical(spec, x)
+    return jax.nn.one_hot(x, spec.num_categories) if spec.likelihood == "categorical" else x
+
+
+def link(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
+    """Maps a decoder's unbounded outputs `[.., *parameter_shape]` to the likelihood's parameters."""
+    if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
+        low, high = spec.support
+        return low + (high - low) * jax.nn.sigmoid(raw)
+    return raw
+
+
+def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
+    """Returns log p(x | parameters), summed over the modality's own axes.
+
+    Args:
+      spec: the modality.
+      parameters: `[.., *parameter_shape]`, from `link`.
+      x: `[.., *shape]`, canonical.
+
+    Returns:
+      `[..]`, in nats.
+    """
+    log_prob = _likelihood(spec, parameters).log_prob(x)
+    return log_prob.sum(tuple(range(-len(spec.shape), 0)))
+
+
+def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
+    """Returns the mean of the likelihood `[.., *shape]`; the most probable category for a categorical one."""
+    if spec.likelihood == "bernoulli":
+        return jax.nn.sigmoid(parameters)
+    if spec.likelihood == "categorical":
+        return parameters.argmax(-1)
+    return parameters
+
+
+def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Array) -> types.Array:
+    """Returns one draw of the likelihood `[.., *shape]`."""
+    return _likelihood(spec, parameters).sample(seed=key)
+
+
+def _likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array) -> distrax.Distribution:
+    match spec.likelihood:
+        case "gaussian":
+            return distrax.Normal(parameters, spec.scale)
+        case "laplace":
+            return distrax.Laplace(parameters, spec.scale)
+        case "bernoulli":
+            return distrax.Bernoulli(logits=parameters)
+        case "categorical":
+            return distrax.Categorical(logits=parameters)
+
+
+def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:
+    """Returns log N(z; loc, diag scale^2), summed over the last axis."""
+    return distrax.MultivariateNormalDiag(gaussian.loc, gaussian.scale).log_prob(z)
+
+
+def gaussian_sample(key: types.Array, gaussian: types.Gaussian) -> types.Array:
+    """Returns one draw, of the shape of `gaussian.loc`."""
+    return gaussian.loc + gaussian.scale * jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
+
+
+def standard_normal_log_prob(z: types.Array) -> types.Array:
+    """Returns log N(z; 0, I), summed over the last axis."""
+    return distrax.Normal(jnp.zeros((), z.dtype), jnp.ones((), z.dtype)).log_prob(z).sum(-1)
+
+
+def kl_to_standard_normal(gaussian: types.Gaussian) -> types.Array:
+    """Returns KL(N(loc, diag scale^2) || N(0, I)), summed over the last axis."""
+    loc, scale = gaussian
+    return 0.5 * (loc**2 + scale**2 - 1 - 2 * jnp.log(scale)).sum(-1)

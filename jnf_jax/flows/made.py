@@ -1,0 +1,69 @@
+"""MADE: a masked network whose i-th output depends on the inputs before i alone (Germain et al., 2015)."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnf_jax import types
+from jnf_jax.networks import activations
+
+
+def degrees(dim: int, width: int) -> np.ndarray:
+    """Returns the degree of each hidden unit, `[width]` in 1..dim-1.
+
+    They are spread over the whole range also where the width is below `dim`; counted up from 1 instead, no output would see an
+    input beyond the width-th.
+    """
+    return np.rint(np.linspace(1, max(dim - 1, 1), width)).astype(int)
+
+
+def masks(dim: int, hidden: Sequence[int]) -> list[np.ndarray]:
+    """Returns the mask of each weight matrix `[inputs, outputs]`; the last one's outputs have shape `[dim]`.
+
+    A hidden unit of degree d sees the inputs 1..d; output i sees the hidden units of degree below i.
+    """
+    inputs = np.arange(1, dim + 1)
+    layers = [inputs, *(degrees(dim, width) for width in hidden)]
+    between = [before[:, None] <= after[None, :] for before, after in zip(layers[:-1], layers[1:], strict=True)]
+    return [*between, layers[-1][:, None] < inputs[None, :]]
+
+
+def init(key: types.Array, dim: int, hidden: Sequence[int], *, last_scale: float = 0.01) -> list[dict[str, types.Array]]:
+    """Returns the parameters of a MADE with two outputs a dimension; the last layer starts small, near the identity flow."""
+    params = []
+    all_masks = masks(dim, hidden)
+    for i, mask in enumerate(all_masks):
+        last = i == len(all_masks) - 1
+        shape = (*mask.shape, 2) if last else mask.shape
+        fan_in = np.maximum(mask.sum(0), 1)[None, :, None] if last else np.maximum(mask.sum(0), 1)[None, :]
+        gain = last_scale if last else math.sqrt(2.0)
+        kernel = gain * jax.random.normal(jax.random.fold_in(key, i), shape) / jnp.sqrt(jnp.asarray(fan_in, float))
+        params.append({"kernel": kernel, "bias": jnp.zeros(shape[1:])})
+    return params
+
+
+def apply(
+    params: list[dict[str, types.Array]], x: types.Array, *, hidden: Sequence[int], activation: str
+) -> tuple[types.Array, types.Array]:
+    """Returns the two outputs of each dimension, `[D]` and `[D]`, of one point `[D]`."""
+    dim = x.shape[-1]
+    *between, last = masks(dim, hidden)
+    act = activations.activation(activation)
+    for layer, mask in zip(params[:-1], between, strict=True):
+        x = act(x @ (layer["kernel"] * mask.astype(x.dtype)) + layer["bias"])
+    kernel = (params[-1]["kernel"] * last[..., None].astype(x.dtype)).reshape(x.shape[-1], -1)
+    out = (x @ kernel).reshape(dim, 2) + params[-1]["bias"]
+    return out[:, 0], out[:, 1]
+
+
+def bounded(raw: types.Array, bound: float) -> types.Array:
+    """Returns a value in (-bound, bound), close to `raw` near 0."""
+    return bound * jnp.tanh(raw / bound)
+
+
+def log_scale(raw: types.Array, bound: float, *, widening: bool) -> types.Array:
+    """Returns a log scale from an unbounded output: in (-bound, bound), or in (-bound, 0), near 0 for 0, if it must not widen."""
+    return bounded(raw, bound) if widening else -bounded(jax.nn.softplus(raw - 2.0), bound)

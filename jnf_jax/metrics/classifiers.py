@@ -1,0 +1,108 @@
+"""One classifier a modality, the judges of coherence; trained on real training data, on nothing generated."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jnf_jax import configs, distributions, keys, types
+from jnf_jax import specs as specs_lib
+from jnf_jax.data import source
+from jnf_jax.models import base
+from jnf_jax.networks import base as networks_base
+from jnf_jax.networks import conv
+from jnf_jax.training import fit
+
+_ENTRY = "classifiers"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(configs.Component):
+    """The classifiers.
+
+    Attributes:
+      network: its encoder is the classifier's trunk.
+      networks: exceptions to `network`, by modality.
+      seed: of initialisation and training.
+      training: how they are trained, all at once.
+    """
+
+    network: configs.Component = conv.Config(channels=(32, 64), hidden=128)
+    networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    training: fit.Config = fit.Config(num_steps=1_000, batch_size=128)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifiers:
+    """Pure functions of the classifiers of all modalities.
+
+    Attributes:
+      init: (key) -> params.
+      logits: (params, modality, x `[B, *shape]`) -> `[B, num_classes]`.
+      stage: their training, on batches {"data": modality -> x, "labels": `[B]`}.
+    """
+
+    init: Any
+    logits: Any
+    stage: base.Stage
+
+
+class _Classifier(nn.Module):
+    trunk: nn.Module
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(self.num_classes)(self.trunk(x))
+
+
+def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifiers:
+    """Returns the classifiers of `num_classes` classes."""
+    modules = {
+        name: _Classifier(configs.build(config.networks.get(name, config.network), spec).encoder, num_classes)
+        for name, spec in specs.items()
+    }
+
+    def init(key):
+        shapes = {name: (1, *networks_base.encoder_input_shape(spec)) for name, spec in specs.items()}
+        return {_ENTRY: {n: m.init(keys.stream(key, n), jnp.zeros(shapes[n])) for n, m in modules.items()}}
+
+    def logits(params, name, x):
+        return modules[name].apply(params[_ENTRY][name], distributions.network_input(specs[name], x))
+
+    def loss(params, key, batch):
+        del key
+        losses = {
+            name: optax.softmax_cross_entropy_with_integer_labels(logits(params, name, x), batch["labels"]).mean()
+            for name, x in batch["data"].items()
+        }
+        return sum(losses.values()), losses
+
+    stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
+    return Classifiers(init=init, logits=jax.jit(logits, static_argnums=1), stage=stage)
+
+
+def as_batch(data: source.Source) -> dict[str, Any]:
+    """Returns a labelled source as the training stage takes it.
+
+    Raises:
+      ValueError: if it has no labels.
+    """
+    if data.labels is None:
+        raise ValueError("Expected a labelled data set for the classifiers, got one without labels.")
+    return {"data": dict(data.arrays), "labels": np.asarray(data.labels)}
+
+
+def predictions(classifiers: Classifiers, params: types.Params, name: str, x: Any, *, batch_size: int = 500) -> np.ndarray:
+    """Returns the predicted class of each example `[N]`."""
+    parts = [
+        np.asarray(classifiers.logits(params, name, x[start : start + batch_size]).argmax(-1))
+        for start in range(0, len(x), batch_size)
+    ]
+    return np.concatenate(parts)

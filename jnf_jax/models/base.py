@@ -1,0 +1,64 @@
+"""The contract of a model: pure functions on parameters, and the stages in which these are trained.
+
+A model file exports `Config` and `build(config, specs) -> Model`. Training sees stages, evaluation sees these functions; neither knows
+which model it holds.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jnf_jax import specs as specs_lib
+from jnf_jax import types
+
+Metrics = dict[str, types.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One stage of training.
+
+    Attributes:
+      name: of the stage, in files and tables.
+      trainable: top-level entries of params that this stage owns; nothing else is differentiated or changed.
+      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch.
+      prepare: (params, batch) -> batch for `loss`: what the frozen parts make of the data, computed once before the stage; None
+        where the loss takes the data as they are.
+    """
+
+    name: str
+    trainable: tuple[str, ...]
+    loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
+    prepare: Callable[[types.Params, types.Batch], Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Pure functions of one model; arguments are (params, key, data, *, options).
+
+    `observed` is a dict modality -> `[B, *shape]`, and its keys are the subset: condition on what you pass.
+
+    Attributes:
+      specs: the modalities, in order.
+      latent_dim: D.
+      init: (key) -> params.
+      stages: in the order of training.
+      sample_prior: (params, key, *, num_samples) -> z `[S, D]`.
+      sample_posterior: (params, key, observed, *, num_samples) -> (z `[S, B, D]`, Info).
+      posterior_log_density: (params, observed, z `[.., B, D]`) -> `[.., B]`; normalised for one modality and for all, up to a constant
+        in between.
+      decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
+      log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats.
+      elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling.
+    """
+
+    specs: specs_lib.Specs
+    latent_dim: int
+    init: Callable[[types.Array], types.Params]
+    stages: Sequence[Stage]
+    sample_prior: Callable[..., types.Array]
+    sample_posterior: Callable[..., tuple[types.Array, types.Info]]
+    posterior_log_density: Callable[..., types.Array]
+    decode: Callable[[types.Params, types.Array], types.Batch]
+    log_likelihood: Callable[..., types.Array]
+    elbo: Callable[..., types.Array]

@@ -1,0 +1,56 @@
+"""The contract of the networks of one modality.
+
+A network file exports `Config` and `build(config, spec) -> Networks`. The models add what is common to all: the Gaussian head behind
+an encoder, the likelihood's link behind a decoder. A linen module of the user's own with the same signature can stand in for either.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jnf_jax import specs as specs_lib
+from jnf_jax import types
+
+
+class Networks(NamedTuple):
+    """The two networks of one modality."""
+
+    encoder: nn.Module  # x [B, *shape] (one-hot for categories) -> features [B, F]
+    decoder: nn.Module  # z [B, D] -> raw outputs [B, *parameter_shape]
+
+
+class GaussianHead(nn.Module):
+    """Dense layers from features `[B, F]` to the location and scale of a Gaussian `[B, D]`.
+
+    Attributes:
+      dim: D.
+      scale_transform: `softplus` or `exp`: how the raw scale is made positive.
+    """
+
+    dim: int
+    scale_transform: str = "softplus"
+
+    @nn.compact
+    def __call__(self, features: types.Array) -> types.Gaussian:
+        loc = nn.Dense(self.dim, name="loc")(features)
+        raw = nn.Dense(self.dim, name="scale")(features)
+        return types.Gaussian(loc=loc, scale=positive(raw, self.scale_transform))
+
+
+SCALE_TRANSFORMS = ("softplus", "exp")
+_SMALLEST_SCALE = 1e-4  # keeps log scales finite in float32
+
+
+def positive(raw: types.Array, transform: str) -> types.Array:
+    """Returns positive scales; both transforms give 1 at 0, so that an untrained posterior has the prior's width."""
+    if transform == "softplus":
+        return nn.softplus(raw + jnp.log(jnp.e - 1)) + _SMALLEST_SCALE
+    if transform == "exp":
+        return jnp.exp(jnp.clip(raw, -10, 10)) + _SMALLEST_SCALE
+    raise ValueError(f"Expected a scale transform of {SCALE_TRANSFORMS}, got {transform!r}.")
+
+
+def encoder_input_shape(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
+    """Returns the shape of one example as an encoder sees it."""
+    return spec.parameter_shape

@@ -1,0 +1,135 @@
+"""Product of experts over the observed modalities.
+
+    log q(z | x_S) = sum_{j in S} log q_j(z | x_j) - (|S| - 1) log p(z) + const
+
+Every expert is a posterior and so holds the prior once; the product must hold it once, not |S| times.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jnf_jax import distributions, types
+from jnf_jax.flows import base as flows
+from jnf_jax.posteriors import flow as expert
+from jnf_jax.posteriors import hmc
+
+_RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
+
+
+class Experts(NamedTuple):
+    """The experts of the observed modalities, conditioned on one observation."""
+
+    flows: types.Params  # leaves [|S|, ..], the same for every observation
+    base: types.Gaussian  # loc, scale [|S|, D]
+
+
+def power(num_experts: int) -> int:
+    """Returns how often the product is divided by the prior.
+
+    Raises:
+      ValueError: if there is no expert.
+    """
+    if num_experts < 1:
+        raise ValueError(f"Expected at least one expert, got {num_experts}.")
+    return num_experts - 1
+
+
+def log_density(flow: flows.Flow, experts: Experts, z: types.Array) -> types.Array:
+    """Returns the log density `[]` of one point `[D]`: normalised for one expert, up to a constant for several."""
+    each = jax.vmap(lambda params, base: expert.log_density(flow, params, base, z))(*experts)
+    return each.sum() - power(each.shape[0]) * distributions.standard_normal_log_prob(z)
+
+
+def sample(
+    flow: flows.Flow,
+    flow_params: types.Params,
+    key: types.Array,
+    base: types.Gaussian,
+    *,
+    num_samples: int,
+    config: hmc.Config,
+) -> tuple[types.Array, types.Info]:
+    """Returns draws of the product by Hamiltonian Monte Carlo.
+
+    Args:
+      flow: the bijection that all experts share in form.
+      flow_params: leaves `[|S|, ..]`.
+      key: random key.
+      base: loc, scale `[B, |S|, D]`.
+      num_samples: S.
+      config: of the chains.
+
+    Returns:
+      z `[S, B, D]` and its Info; `info.improper` also where the density grows along a ray.
+    """
+    pilot_key, chain_key = jax.random.split(key)
+    num_chains = config.chains_for(num_samples)
+    pilots = _pilot_draws(
+        flow, flow_params, pilot_key, base, max(num_chains, config.num_pilots), invert=config.start == "expert"
+    )
+    starts = _starts(pilots, num_chains)
+    variance = _product_variance(pilots)
+
+    def target(base, z):
+        return log_density(flow, Experts(flow_params, base), z)
+
+    draws, last, info = hmc.sample(target, chain_key, base, starts, variance, num_samples=num_samples, config=config)
+    improper = jax.vmap(lambda base, start, end: grows_outward(lambda z: target(base, z), start, end))(base, starts, last)
+    return draws, info._replace(improper=improper)
+
+
+def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:
+    """Returns whether the log density grows along some ray far from the prior's mass, as it does where the product is improper.
+
+    The rays run along both directions of every axis, towards each chain's end and along each chain's way: a chain drifts where the
+    density does not fall off, whatever its acceptance rate says.
+
+    Args:
+      target: log density of one point.
+      starts: `[C, D]` first states.
+      ends: `[C, D]` last states.
+
+    Returns:
+      `[]` bool; true also where the density is not finite.
+    """
+    dim = ends.shape[-1]
+    axes = jnp.eye(dim, dtype=ends.dtype)
+    towards = jnp.concatenate([axes, -axes, _unit(ends), _unit(ends - starts)])
+    near, far = (jax.vmap(target)(radius * towards) for radius in _RAY_RADII)
+    return ~jnp.all(far < near)
+
+
+def _unit(vectors: types.Array) -> types.Array:
+    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
+
+
+def _pilot_draws(flow: flows.Flow, flow_params, key, base: types.Gaussian, num: int, *, invert: bool) -> types.Array:
+    """Returns draws `[B, |S|, num, D]` of every expert, or of their base Gaussians (as the reference starts its chains)."""
+
+    def one(params, base, key):
+        if not invert:
+            return distributions.gaussian_sample(key, base)
+        return expert.sample(flow, params, key, base)
+
+    draw = jax.vmap(one, in_axes=(None, None, 0))
+    draw = jax.vmap(draw, in_axes=(0, 0, 0))
+    draw = jax.vmap(draw, in_axes=(None, 0, 0))
+    return draw(flow_params, base, jax.random.split(key, (*base.loc.shape[:2], num)))
+
+
+def _starts(pilots: types.Array, num_chains: int) -> types.Array:
+    """Returns `[B, C, D]`: the experts' draws in turn."""
+    turns = jnp.arange(num_chains)
+    return pilots[:, turns % pilots.shape[1], turns]
+
+
+def _product_variance(pilots: types.Array) -> types.Array:
+    """Returns the diagonal variance `[B, D]` of the product of the Gaussians that match the experts' draws."""
+    num = pilots.shape[2]
+    variance = pilots.var(axis=2, ddof=1)
+    # With few draws a precision is overestimated; the prior's variance counts as a few more of them.
+    variance = (num * variance + 4.0) / (num + 4.0)
+    precision = (1 / variance).sum(axis=1) - power(pilots.shape[1])
+    return 1 / jnp.maximum(precision, 0.25)

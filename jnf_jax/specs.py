@@ -1,0 +1,65 @@
+"""What a modality is: its shape, its likelihood and the range of its values.
+
+Data sets declare their modalities with it, models build their networks from it. No array library is imported here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical"]
+LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModalitySpec:
+    """One modality.
+
+    Integer data of a `gaussian` or `laplace` modality with a `support` is 8-bit: 0..255 stands for the support's two ends.
+
+    Attributes:
+      shape: shape of one example, without the batch axis.
+      likelihood: `gaussian` or `laplace` (real values), `bernoulli` (0 or 1), `categorical` (integers 0..num_categories-1).
+      scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
+      support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
+      num_categories: number of categories of a `categorical` modality.
+    """
+
+    shape: tuple[int, ...]
+    likelihood: Likelihood = "gaussian"
+    scale: float = 1.0
+    support: tuple[float, float] | None = None
+    num_categories: int | None = None
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", tuple(self.shape))
+        if self.support is not None:
+            object.__setattr__(self, "support", tuple(self.support))
+        if self.likelihood not in LIKELIHOODS:
+            raise ValueError(f"Expected a likelihood of {LIKELIHOODS}, got {self.likelihood!r}.")
+        if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
+            raise ValueError(f"Expected a shape of one or more positive integers, got {self.shape}.")
+        if not self.scale > 0:
+            raise ValueError(f"Expected a positive scale, got {self.scale}.")
+        if (self.likelihood == "categorical") != (self.num_categories is not None):
+            raise ValueError(
+                f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."
+            )
+        if self.num_categories is not None and self.num_categories < 2:
+            raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")
+        if self.support is not None and not self.support[0] < self.support[1]:
+            raise ValueError(f"Expected a support (low, high) with low < high, got {self.support}.")
+
+    @property
+    def size(self) -> int:
+        """Number of values in one example."""
+        return math.prod(self.shape)
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of what a decoder returns for one example: locations, or logits."""
+        return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+Specs = Mapping[str, ModalitySpec]

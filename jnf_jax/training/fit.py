@@ -1,0 +1,261 @@
+"""Training one stage to its end: calls of K steps, validation between them, the best weights returned.
+
+`fit` knows a stage, data and a mesh, no model. It is a generator of nothing: progress goes to a callback, checkpoints to a
+`Checkpoints` (or nowhere).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+from jax.sharding import Mesh
+
+from jnf_jax import configs, types
+from jnf_jax.models import base
+from jnf_jax.training import sharding, step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(configs.Component):
+    """How a stage is trained.
+
+    Attributes:
+      num_steps: number of optimiser steps; rounded up to whole calls.
+      batch_size: examples per step.
+      learning_rate: of Adam, at its peak.
+      schedule: `constant`; `cosine`: warmed up over `warmup_steps`, then down to 0 at the last step; `plateau`: divided by 10 after
+        `plateau_patience` validations without a better loss.
+      warmup_steps: steps over which the cosine schedule rises.
+      plateau_patience: validations without improvement before the plateau schedule acts.
+      clip_norm: largest global norm of a gradient; None leaves gradients as they are.
+      weight_decay: decoupled weight decay (AdamW).
+      steps_per_call: K, steps in one compiled call.
+      calls_per_validation: calls between two validations (and checkpoints).
+      early_stopping: validations without improvement after which the stage ends; None never.
+    """
+
+    num_steps: int = 2_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "plateau"] = "cosine"
+    warmup_steps: int = 100
+    plateau_patience: int = 10
+    clip_norm: float | None = 10.0
+    weight_decay: float = 0.0
+    steps_per_call: int = 50
+    calls_per_validation: int = 4
+    early_stopping: int | None = None
+
+    def __post_init__(self):
+        for name in ("num_steps", "batch_size", "steps_per_call", "calls_per_validation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected a {name} of at least 1, got {getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise ValueError(f"Expected a positive learning rate, got {self.learning_rate}.")
+
+    @property
+    def num_calls(self) -> int:
+        """Number of compiled calls."""
+        return -(-self.num_steps // self.steps_per_call)
+
+
+class FitState(NamedTuple):
+    """Everything that a resumed stage needs."""
+
+    train: step.TrainState
+    best: types.Params  # trainable, at the lowest validation loss
+    best_loss: types.Array  # []
+    since_best: types.Array  # [] int32, validations since
+    plateau: Any  # state of the plateau schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What one call brought, for the callback; plain numbers.
+
+    Attributes:
+      stage: name of the stage.
+      step: steps taken so far.
+      num_steps: steps of the whole stage.
+      loss: mean over the call.
+      metrics: means over the call.
+      validation_loss: where the call ended in a validation.
+    """
+
+    stage: str
+    step: int
+    num_steps: int
+    loss: float
+    metrics: dict[str, float]
+    validation_loss: float | None = None
+
+
+class NonFiniteError(ValueError):
+    """The loss or its gradient was not finite; carries the last good weights."""
+
+    def __init__(self, stage: str, failed_step: int, params: types.Params):
+        super().__init__(
+            f"Expected a finite loss and gradient, got none at step {failed_step} of stage {stage!r}; the weights before it are kept."
+        )
+        self.failed_step = failed_step
+        self.params = params
+
+
+class Checkpoints(Protocol):
+    """Where a stage's states go."""
+
+    def latest(self, like: FitState) -> FitState | None:
+        """Returns the newest state, None where there is none."""
+
+    def save(self, state: FitState, *, step: int) -> None:
+        """Keeps a state; returns once it is safe."""
+
+
+def fit(
+    stage: base.Stage,
+    params: types.Params,
+    key: types.Array,
+    train: Any,
+    validation: Any,
+    *,
+    config: Config,
+    mesh: Mesh | None = None,
+    checkpoints: Checkpoints | None = None,
+    on_report: Callable[[Report], None] = lambda report: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[types.Params, bool]:
+    """Trains one stage.
+
+    Args:
+      stage: what to minimise over which entries of `params`.
+      params: all parameters.
+      key: the stage's key.
+      train: pytree, leaves `[N, ..]`; already prepared where the stage prepares.
+      validation: the same, for the choice of the best weights.
+      config: settings.
+      mesh: devices; all of them where None.
+      checkpoints: where states go and come from.
+      on_report: called after each compiled call.
+      should_stop: asked after each call; true ends the stage early with its state saved.
+
+    Returns:
+      params with the stage's best weights, and whether the stage ran to its end.
+
+    Raises:
+      NonFiniteError: if the loss or a gradient was not finite.
+      ValueError: if there are fewer examples than one batch, or the batch does not split over the mesh.
+    """
+    mesh = mesh or sharding.make_mesh()
+    sharding.check_batch(mesh, config.batch_size)
+    if (num_examples := len(jax.tree.leaves(train)[0])) < config.batch_size:
+        raise ValueError(f"Expected at least one batch of {config.batch_size} examples, got {num_examples} examples.")
+    everywhere = sharding.replicated(mesh)
+    train, validation = jax.device_put((train, validation), everywhere)
+    params = jax.device_put(params, everywhere)
+    frozen = {name: value for name, value in params.items() if name not in stage.trainable}
+    optimizer = make_optimizer(config)
+    plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=config.plateau_patience)
+    call = step.make_train_call(stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call)
+    validate = step.make_validation(stage, batch_size=config.batch_size)
+
+    state = _initial_state(stage, params, optimizer, plateau)
+    state = jax.device_put(state, everywhere)
+    if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
+        state = jax.device_put(restored, everywhere)
+    total = config.num_calls * config.steps_per_call
+    taken = int(state.train.step)
+    per_validation = config.steps_per_call * config.calls_per_validation
+
+    while taken < total and not _stopped_early(state, config):
+        trained, steps = call(state.train, frozen, key, train)
+        state = state._replace(train=trained)
+        taken += config.steps_per_call
+        failed, steps = jax.device_get((trained.failed_step, steps))
+        validated = None
+        if failed < 0 and (taken % per_validation == 0 or taken == total):
+            loss = validate(state.train.trainable, frozen, key, validation)
+            state = _judge(state, loss, plateau, config)
+            validated = float(loss)
+        metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
+        on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
+        if failed >= 0:
+            raise NonFiniteError(stage.name, int(failed), {**params, **_last_good(state)})
+        stopping = should_stop()
+        if checkpoints is not None and (validated is not None or stopping):
+            checkpoints.save(state, step=taken)
+        if stopping and taken < total:
+            return {**params, **state.train.trainable}, False
+    return {**params, **state.best}, True
+
+
+def prepare(stage: base.Stage, params: types.Params, data: types.Batch, *, batch_size: int) -> Any:
+    """Returns what the stage's loss takes: `data` itself, or what the frozen parts make of them, computed in batches."""
+    if stage.prepare is None:
+        return data
+    num_examples = len(jax.tree.leaves(data)[0])
+    compute = jax.jit(stage.prepare)
+    parts = [
+        compute(params, jax.tree.map(lambda leaf: leaf[start : start + batch_size], data))
+        for start in range(0, num_examples, batch_size)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def make_optimizer(config: Config) -> optax.GradientTransformation:
+    """Returns Adam under the config's schedule and clipping."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        total = config.num_calls * config.steps_per_call
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, config.learning_rate, warmup_steps=min(config.warmup_steps, total // 2), decay_steps=total
+        )
+    clip = optax.identity() if config.clip_norm is None else optax.clip_by_global_norm(config.clip_norm)
+    return optax.chain(clip, optax.adamw(rate, weight_decay=config.weight_decay))
+
+
+def _initial_state(stage, params, optimizer, plateau) -> FitState:
+    missing = [name for name in stage.trainable if name not in params]
+    if missing:
+        raise ValueError(f"Expected params with the entries {list(stage.trainable)}, got {sorted(params)}.")
+    trainable = {name: params[name] for name in stage.trainable}
+    copy = lambda tree: jax.tree.map(jnp.copy, tree)  # the train state's buffers are donated
+    return FitState(
+        train=step.TrainState(
+            step=jnp.zeros((), jnp.int32),
+            trainable=copy(trainable),
+            opt_state=optimizer.init(trainable),
+            rate_scale=jnp.ones(()),
+            failed_step=jnp.full((), -1, jnp.int32),
+        ),
+        best=copy(trainable),
+        best_loss=jnp.asarray(jnp.inf),
+        since_best=jnp.zeros((), jnp.int32),
+        plateau=plateau.init({}),
+    )
+
+
+def _judge(state: FitState, loss: types.Array, plateau, config: Config) -> FitState:
+    """Returns the state after a validation."""
+    better = bool(np.asarray(loss) < np.asarray(state.best_loss))
+    copy = lambda tree: jax.tree.map(jnp.copy, tree)
+    if better:
+        state = state._replace(best=copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
+    else:
+        state = state._replace(since_best=state.since_best + 1)
+    if config.schedule == "plateau":
+        _, new = plateau.update({}, state.plateau, value=loss)
+        state = state._replace(plateau=new, train=state.train._replace(rate_scale=jnp.asarray(new.scale)))
+    return state
+
+
+def _stopped_early(state: FitState, config: Config) -> bool:
+    return config.early_stopping is not None and int(state.since_best) >= config.early_stopping
+
+
+def _last_good(state: FitState) -> types.Params:
+    return state.train.trainable

@@ -1,0 +1,98 @@
+"""Training all stages of a model in turn; a finished stage is kept and never trained again."""
+
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+
+from jnf_jax import keys, types
+from jnf_jax.data import source
+from jnf_jax.models import base
+from jnf_jax.training import checkpoint, fit
+
+_PREPARE_BATCH = 500
+
+
+def train(
+    model: base.Model,
+    key: types.Array,
+    data: Mapping[str, source.Source],
+    *,
+    settings: Mapping[str, fit.Config],
+    folder: pathlib.Path | None = None,
+    on_report: Callable[[fit.Report], None] = lambda report: None,
+    on_resume: Callable[[str, int], None] = lambda stage, step: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> tuple[types.Params, bool]:
+    """Trains every stage that is not finished yet.
+
+    Args:
+      model: the model.
+      key: of initialisation and training.
+      data: with the splits `train` and `validation`.
+      settings: stage -> how it is trained.
+      folder: where checkpoints and finished stages are kept and found; None keeps nothing.
+      on_report: called after each compiled call.
+      on_resume: called with (stage, step) before a stage's first call: the step it continues at, 0 at its start.
+      should_stop: asked after each compiled call.
+
+    Returns:
+      params, and whether every stage ran to its end.
+
+    Raises:
+      ValueError: if a stage has no settings, or settings no stage.
+    """
+    names = [stage.name for stage in model.stages]
+    if set(settings) != set(names):
+        raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
+    params = jax.jit(model.init)(keys.stream(key, "init"))
+    for stage in model.stages:
+        done = finished(folder, stage)
+        if done is not None and (best := done.latest(_owned(stage, params))) is not None:
+            params = {**params, **best}
+            continue
+        states = None if folder is None else checkpoint.Directory(folder / "checkpoints" / stage.name)
+        on_resume(stage.name, max(states.steps(), default=0) if states else 0)
+        train_data, validation = (
+            fit.prepare(stage, params, dict(data[split].arrays), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
+        )
+        params, complete = fit.fit(
+            stage,
+            params,
+            keys.stream(key, stage.name),
+            train_data,
+            validation,
+            config=settings[stage.name],
+            checkpoints=states,
+            on_report=on_report,
+            should_stop=should_stop,
+        )
+        if not complete:
+            return params, False
+        if done is not None:
+            done.save(_owned(stage, params), step=settings[stage.name].num_steps)
+    return params, True
+
+
+def load(model: base.Model, folder: pathlib.Path) -> types.Params:
+    """Returns the parameters of a model all of whose stages are finished.
+
+    Raises:
+      ValueError: if a stage is not.
+    """
+    params = jax.jit(model.init)(jax.random.key(0))
+    for stage in model.stages:
+        best = finished(folder, stage).latest(_owned(stage, params))
+        if best is None:
+            raise ValueError(f"Expected a finished stage {stage.name!r} in {folder}, got none: resume its training first.")
+        params = {**params, **best}
+    return params
+
+
+def finished(folder: pathlib.Path | None, stage: base.Stage) -> checkpoint.Directory | None:
+    """Returns where the best weights of a finished stage are."""
+    return None if folder is None else checkpoint.Directory(folder / "params" / stage.name, keep=1)
+
+
+def _owned(stage: base.Stage, params: types.Params) -> types.Params:
+    return {name: params[name] for name in stage.trainable}

@@ -1,0 +1,114 @@
+"""The compiled inner loop: K training steps in one call, on data that stay on the device.
+
+A step's randomness depends on the stage's key and the step's number alone, and an epoch's permutation on the epoch's, so that a run
+continued from any step is bit for bit the run that was never stopped.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jnf_jax import keys, types
+from jnf_jax.models import base
+from jnf_jax.training import sharding
+
+
+class TrainState(NamedTuple):
+    """What the next step needs."""
+
+    step: types.Array  # [] int32, steps taken
+    trainable: types.Params  # the entries of params that the stage owns
+    opt_state: Any  # of the optimiser
+    rate_scale: types.Array  # [] factor on the learning rate, set by the plateau schedule
+    failed_step: types.Array  # [] int32, the step whose loss or gradient was not finite, -1 while all were
+
+
+class Steps(NamedTuple):
+    """What one call reports, means over its steps."""
+
+    loss: types.Array  # []
+    gradient_norm: types.Array  # []
+    metrics: dict[str, types.Array]  # [] each
+
+
+TrainCall = Callable[[TrainState, types.Params, types.Array, Any], tuple[TrainState, Steps]]
+
+
+def make_train_call(
+    stage: base.Stage, optimizer: optax.GradientTransformation, mesh: Mesh, *, batch_size: int, num_steps: int
+) -> TrainCall:
+    """Returns a jitted function (state, frozen params, stage key, data) -> (state, report) that takes `num_steps` steps.
+
+    `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. From a loss or
+    gradient that is not finite on, the parameters stay as they are.
+    """
+
+    def call(state, frozen, key, data):
+        num_examples = len(jax.tree.leaves(data)[0])
+        per_epoch = num_examples // batch_size
+
+        def permutation(step):
+            return jax.random.permutation(keys.stream(key, "epoch", step // per_epoch), num_examples)
+
+        def one_step(carry, _):
+            state, order = carry
+            position = state.step % per_epoch
+            order = jax.lax.cond(position == 0, lambda: permutation(state.step), lambda: order)
+            rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
+            batch = jax.tree.map(lambda leaf: leaf[rows], data)
+            batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
+            state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch)
+            return (state, order), report
+
+        carry = (state, permutation(state.step))
+        (state, _), reports = jax.lax.scan(one_step, carry, length=num_steps)
+        return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
+
+    return jax.jit(call, donate_argnums=0)
+
+
+def _update(stage, optimizer, state: TrainState, frozen, key, batch) -> tuple[TrainState, Steps]:
+    def loss_of(trainable):
+        return stage.loss({**frozen, **trainable}, key, batch)
+
+    (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
+    norm = optax.global_norm(gradient)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.trainable)
+    updates = jax.tree.map(lambda u: u * state.rate_scale.astype(u.dtype), updates)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.failed_step < 0)
+    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    return TrainState(
+        step=state.step + 1,
+        trainable=keep(optax.apply_updates(state.trainable, updates), state.trainable),
+        opt_state=keep(opt_state, state.opt_state),
+        rate_scale=state.rate_scale,
+        failed_step=jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step),
+    ), Steps(loss=loss, gradient_norm=norm, metrics=metrics)
+
+
+def make_validation(
+    stage: base.Stage, *, batch_size: int
+) -> Callable[[types.Params, types.Params, types.Array, Any], types.Array]:
+    """Returns a jitted function (trainable, frozen, key, data) -> mean loss `[]` over all examples, the last batch smaller."""
+
+    def validate(trainable, frozen, key, data):
+        params = {**frozen, **trainable}
+        num_examples = len(jax.tree.leaves(data)[0])
+        full = num_examples // batch_size
+
+        def loss(step, batch):
+            return stage.loss(params, keys.stream(key, "validation", step), batch)[0]
+
+        total = jnp.zeros(())
+        if full:
+            batches = jax.tree.map(lambda leaf: leaf[: full * batch_size].reshape(full, batch_size, *leaf.shape[1:]), data)
+            total += batch_size * jax.lax.map(lambda args: loss(*args), (jnp.arange(full), batches)).sum()
+        if rest := num_examples - full * batch_size:
+            total += rest * loss(full, jax.tree.map(lambda leaf: leaf[full * batch_size :], data))
+        return total / num_examples
+
+    return jax.jit(validate)

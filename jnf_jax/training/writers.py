@@ -1,0 +1,101 @@
+"""What a run leaves for people: metrics as JSON lines, and progress on the screen. The only place that prints or reads a clock."""
+
+import json
+import pathlib
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import rich.console
+import rich.progress
+
+from jnf_jax.training import fit
+
+
+class MetricsFile:
+    """Training metrics as JSON lines, one per compiled call: stage, step, loss and the stage's own metrics."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._file = path.open("a")
+
+    def rewind(self, stage: str, step: int) -> None:
+        """Drops rows that a killed run wrote beyond the step its stage continues at."""
+        self._file.close()
+        rows = []
+        for line in self._path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:  # the line that was being written when the run was killed
+                continue
+            if row["stage"] != stage or row["step"] <= step:
+                rows.append(line)
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{row}\n" for row in rows))
+        temporary.replace(self._path)
+        self._file = self._path.open("a")
+
+    def write(self, report: fit.Report) -> None:
+        """Appends one report."""
+        row: dict[str, Any] = {"stage": report.stage, "step": report.step, "time": round(time.time(), 3), "loss": report.loss}
+        if report.validation_loss is not None:
+            row["validation_loss"] = report.validation_loss
+        self._file.write(json.dumps(row | report.metrics) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+class Progress:
+    """Progress of several tasks: bars with rate and time left in a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, *, seconds_between_lines: float = 15.0):
+        self._console = rich.console.Console(file=sys.stderr)
+        self._seconds = seconds_between_lines
+        self._started: dict[str, tuple[float, int]] = {}
+        self._spoke: dict[str, float] = {}
+        self._tasks: dict[str, rich.progress.TaskID] = {}
+        self._bars = None
+        if self._console.is_terminal:
+            self._bars = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}"),
+                rich.progress.BarColumn(),
+                rich.progress.MofNCompleteColumn(),
+                rich.progress.TextColumn("{task.fields[rate]}"),
+                rich.progress.TimeRemainingColumn(),
+                rich.progress.TextColumn("{task.fields[note]}"),
+                console=self._console,
+            )
+
+    def __enter__(self) -> Self:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def update(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Shows that `done` of `total` units of `task` are done."""
+        now = time.monotonic()
+        begun, first = self._started.setdefault(task, (now, done))
+        rate = (done - first) / (now - begun) if now > begun else 0.0
+        if self._bars:
+            speed = f"{rate:.1f}/s"
+            if task not in self._tasks:
+                self._tasks[task] = self._bars.add_task(task, total=total, rate=speed, note=note)
+            self._bars.update(self._tasks[task], completed=done, rate=speed, note=note)
+        elif done >= total or now - self._spoke.get(task, -1e9) >= self._seconds:
+            self._spoke[task] = now
+            left = f"{(total - done) / rate:.0f} s left" if rate else "time left unknown"
+            self._console.print(
+                f"{task}: {done}/{total}, {rate:.1f}/s, {left} {note}".rstrip(), highlight=False, soft_wrap=True
+            )
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bars."""
+        (self._bars.console if self._bars else self._console).print(text, highlight=False, soft_wrap=True, markup=False)

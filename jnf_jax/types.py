@@ -1,0 +1,52 @@
+"""Records and protocols that everything shares, and the letters of array shapes.
+
+B batch (observations)   S posterior draws   K importance samples   M modalities
+D latent dimension       C chains            N steps or iterations
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Array = jax.Array
+Params = Any
+Batch = dict[str, Array]  # modality -> [B, *shape]
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian with diagonal covariance."""
+
+    loc: Array  # [.., D] mean
+    scale: Array  # [.., D] standard deviation, positive
+
+
+class LogDensity(Protocol):
+    """The log density of one point."""
+
+    def __call__(self, z: Array) -> Array:
+        """Maps z [D] to []."""
+
+
+class Info(NamedTuple):
+    """What is known of the draws of a posterior, per observation; exact draws have the values of perfect chains."""
+
+    acceptance: Array  # [B] mean Metropolis acceptance probability
+    divergences: Array  # [B] number of divergent transitions after warm-up
+    rhat: Array  # [B] split R-hat of the log density over the chains
+    ess: Array  # [B] bulk effective sample size of the log density, over all chains
+    improper: Array  # [B] bool: the density grows along some ray, so that it may not be normalisable
+    step_size: Array  # [B] leapfrog step size, 0 where no chain ran
+
+
+def exact_info(num_observations: int, num_samples: int) -> Info:
+    """Returns the Info of `num_samples` independent exact draws for each of `num_observations`."""
+    ones = jax.numpy.ones(num_observations)
+    zeros = jax.numpy.zeros(num_observations)
+    return Info(
+        acceptance=ones,
+        divergences=zeros.astype(int),
+        rhat=ones,
+        ess=ones * num_samples,
+        improper=zeros.astype(bool),
+        step_size=zeros,
+    )

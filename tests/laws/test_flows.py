@@ -1,0 +1,145 @@
+import dataclasses
+
+import discover
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax import configs
+from jnf_jax.flows import made
+
+SMALL = {"hidden": (16, 16), "activation": "tanh"}
+
+
+def variants():
+    """Every flow found, with every value of its enumerated options."""
+    for module in discover.modules("flows"):
+        fields = {f.name for f in dataclasses.fields(module.Config)}
+        config = module.Config(**{k: v for k, v in SMALL.items() if k in fields})
+        if "bijection" in fields:
+            yield from (dataclasses.replace(config, bijection=b) for b in ("affine", "spline"))
+        elif "widening" in fields:
+            yield from (dataclasses.replace(config, widening=w) for w in (False, True))
+        else:
+            yield config
+
+
+FLOWS = list(variants())
+IDS = [f"{discover.name(c)}{'-widening' if getattr(c, 'widening', False) else ''}" for c in FLOWS]
+each_flow = pytest.mark.parametrize("config", FLOWS, ids=IDS)
+
+
+def built(config, dim, *, spread=0.3):
+    """A flow with parameters far enough from their start that nothing is the identity by accident."""
+    flow = configs.build(config, dim)
+    params = flow.init(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    moved = [
+        leaf + spread / np.sqrt(leaf.shape[0]) * jax.random.normal(jax.random.key(i), leaf.shape)
+        for i, leaf in enumerate(leaves)
+    ]
+    return flow, jax.tree.unflatten(tree, moved)
+
+
+def points(dim, num=5, scale=1.5):
+    return scale * jax.random.normal(jax.random.key(7), (num, dim))
+
+
+@each_flow
+@pytest.mark.parametrize("dim", [2, 5, 20])
+def test_round_trip(config, dim):
+    flow, params = built(config, dim)
+    for z in points(dim):
+        u, log_det = flow.forward(params, z)
+        back, inverse_log_det = flow.inverse(params, u)
+        np.testing.assert_allclose(back, z, atol=1e-8)
+        np.testing.assert_allclose(log_det + inverse_log_det, 0, atol=1e-8)
+
+
+@each_flow
+def test_log_det_matches_autodiff(config):
+    flow, params = built(config, 6)
+    for z in points(6):
+        for transform in (flow.forward, flow.inverse):
+            jacobian = jax.jacobian(lambda x, t=transform: t(params, x)[0])(z)
+            np.testing.assert_allclose(transform(params, z)[1], np.linalg.slogdet(jacobian)[1], atol=1e-8)
+
+
+@each_flow
+def test_both_directions_are_not_the_identity(config):
+    if not dataclasses.fields(config):
+        return  # the identity flow has nothing to set
+    flow, params = built(config, 4)
+    z = points(4)[0]
+    assert jnp.abs(flow.forward(params, z)[0][::-1] - z).max() > 1e-3
+
+
+@each_flow
+@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
+def test_gradients_are_finite_far_out(config, scale):
+    flow, params = built(config, 6)
+
+    def log_density(params, z):
+        u, log_det = flow.forward(params, z)
+        return -0.5 * (u**2).sum() + log_det
+
+    for direction in jnp.concatenate([jnp.eye(6), points(6, scale=0.4)]):
+        gradients = jax.grad(log_density, argnums=(0, 1))(params, scale * direction)
+        assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradients))
+
+
+@each_flow
+def test_every_parameter_receives_a_gradient(config):
+    flow, params = built(config, 6)
+
+    def loss(params):
+        u, log_det = jax.vmap(lambda z: flow.forward(params, z))(points(6, num=30))
+        return (u**2 * jnp.arange(1.0, 7.0)).sum() - log_det.sum()
+
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
+        assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
+
+
+@each_flow
+def test_density_in_the_plane_integrates_to_one(config):
+    flow, params = built(config, 2)
+    side = jnp.linspace(-12, 12, 601)
+    grid = jnp.stack(jnp.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    u, log_det = jax.vmap(lambda z: flow.forward(params, z))(grid)
+    log_density = -0.5 * (u**2).sum(-1) - jnp.log(2 * jnp.pi) + log_det
+    total = jnp.exp(log_density).sum() * (side[1] - side[0]) ** 2
+    np.testing.assert_allclose(total, 1, atol=2e-3)
+
+
+@each_flow
+def test_density_falls_off_at_least_as_the_base_unless_it_may_widen(config):
+    """What keeps products of experts proper: far out, f(z) is about as far from 0 as z."""
+    if getattr(config, "widening", False):
+        return
+    flow, params = built(config, 6)
+    for direction in jnp.concatenate([jnp.eye(6), -jnp.eye(6), points(6)]):
+        z = 1e4 * direction / jnp.linalg.norm(direction)
+        assert jnp.linalg.norm(flow.forward(params, z)[0]) > 0.99e4
+
+
+@pytest.mark.parametrize(("dim", "width"), [(5, 16), (40, 16), (300, 32)])
+def test_made_outputs_depend_on_all_that_their_degrees_let_through(dim, width):
+    """Output i may depend on inputs before i alone; it does where a hidden degree lies between, also with a width below dim."""
+    params = made.init(jax.random.key(0), dim, (width, width), last_scale=1.0)
+    z = jax.random.normal(jax.random.key(1), (dim,))
+    jacobian = np.asarray(jax.jacobian(lambda z: made.apply(params, z, hidden=(width, width), activation="tanh")[0])(z))
+    reachable = np.zeros((dim, dim), bool)
+    for degree in made.degrees(dim, width):
+        reachable |= (np.arange(1, dim + 1)[:, None] > degree) & (np.arange(1, dim + 1)[None, :] <= degree)
+    np.testing.assert_array_equal(jacobian != 0, reachable)
+    assert not np.triu(jacobian).any()
+    assert reachable[-1, : dim - 1].all(), "the last output sees every input but the last"
+
+
+@pytest.mark.parametrize("bad", [{"activation": "swish"}])
+def test_unknown_activation_is_refused(bad):
+    config = dataclasses.replace(next(c for c in FLOWS if hasattr(c, "activation")), **bad)
+    flow = configs.build(config, 3)
+    with pytest.raises(ValueError, match="Expected an activation"):
+        flow.forward(flow.init(jax.random.key(0)), jnp.zeros(3))

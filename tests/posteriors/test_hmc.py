@@ -1,0 +1,85 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax.posteriors import hmc
+
+
+def run(target, *, dim=4, num_samples=40, observations=3, starts=None, **options):
+    config = hmc.Config(**options)
+    chains = config.chains_for(num_samples)
+    starts = jnp.zeros((observations, chains, dim)) if starts is None else starts
+    return hmc.sample(
+        target, jax.random.key(0), jnp.arange(observations) * 1.0, starts, jnp.ones((observations, dim)),
+        num_samples=num_samples, config=config,
+    )  # fmt: skip
+
+
+def normal(data, z):
+    return -0.5 * ((z - data) ** 2).sum()
+
+
+@pytest.mark.parametrize(("num_samples", "num_chains"), [(1, 4), (4, 4), (10, 4), (3, None)])
+def test_shapes(num_samples, num_chains):
+    z, last, info = run(normal, num_samples=num_samples, num_chains=num_chains)
+    assert z.shape == (num_samples, 3, 4)
+    assert last.shape == (3, num_chains or num_samples, 4)
+    assert {leaf.shape for leaf in info} == {(3,)}
+
+
+def test_the_first_draws_come_from_different_chains():
+    z, last, _ = run(normal, num_samples=6, num_chains=3)
+    np.testing.assert_array_equal(z[:3], last.swapaxes(0, 1))
+
+
+def test_each_observation_has_its_own_target():
+    z, _, info = run(normal, num_samples=4_000, thinning=1)
+    standard_error = 1 / np.sqrt(np.asarray(info.ess).min() / 2)
+    np.testing.assert_allclose(z.mean((0, 2)), [0, 1, 2], atol=5 * standard_error)
+
+
+def test_the_metric_adapts_to_very_different_scales():
+    scales = jnp.asarray([0.01, 0.1, 1.0, 10.0])
+    z, _, info = run(lambda data, z: -0.5 * ((z / scales) ** 2).sum(), num_samples=2_000, thinning=1, num_warmup=400)
+    assert info.rhat.max() < 1.02
+    np.testing.assert_allclose(z.std((0, 1)) / scales, 1, atol=0.15)
+
+
+def test_chains_stuck_in_separate_modes_show_in_rhat():
+    def two_modes(data, z):
+        return jax.nn.logsumexp(jnp.stack([normal(12.0, z), normal(-12.0, z) - 3.0]))
+
+    starts = jnp.broadcast_to(jnp.asarray([12.0, 12.0, -12.0, -12.0])[None, :, None], (3, 4, 4))
+    _, _, info = run(two_modes, num_samples=400, thinning=1, starts=starts)
+    assert info.rhat.min() > 1.1
+
+
+def test_a_target_without_density_diverges_and_is_no_nan():
+    z, _, info = run(lambda data, z: jnp.where(z[0] > 0.5, jnp.nan, normal(data, z)), num_samples=40)
+    assert jnp.isfinite(z).all()
+    assert info.divergences.sum() > 0
+
+
+def test_the_reference_setting_is_a_hundred_iterations_of_ten_small_steps():
+    assert hmc.REFERENCE.num_warmup + hmc.REFERENCE.iterations_for(1) == 100
+    assert (hmc.REFERENCE.max_leapfrog_steps, hmc.REFERENCE.step_size, hmc.REFERENCE.jitter) == (10, 0.01, False)
+    z, _, info = run(normal, num_samples=5, **dataclasses.asdict(hmc.REFERENCE))
+    assert z.shape == (5, 3, 4)
+    assert (info.step_size == 0.01).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_chains": 0}, "at least one chain"),
+        ({"thinning": 0}, "thinning of at least 1"),
+        ({"num_warmup": 3}, "at least 20 warm-up"),
+        ({"num_pilots": 1}, "at least 2 pilot"),
+    ],
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        hmc.Config(**options)
