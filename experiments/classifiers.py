@@ -18,8 +18,8 @@ def trained(
     config: experiment.Config, data: Mapping[str, source.Source], progress: writers.Progress
 ) -> tuple[classifiers.Classifiers, types.Params]:
     """Returns the classifiers and their parameters, from the cache where the same ones were trained before."""
-    num_classes = int(np.max(data["train"].labels)) + 1
-    judges = classifiers.build(config.classifiers, data["train"].specs, num_classes)
+    num_classes = int(np.max(data["test"].labels)) + 1
+    judges = classifiers.build(config.classifiers, data["test"].specs, num_classes)
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
     identity = json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True)

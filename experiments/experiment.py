@@ -8,6 +8,7 @@ evaluation.json  what was measured    samples/ figures/      what to look at
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import importlib
 import json
 import os
@@ -23,7 +24,7 @@ import tyro
 import jnf_jax
 from jnf_jax import configs
 from jnf_jax.data import source
-from jnf_jax.metrics import classifiers
+from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit
 
@@ -46,7 +47,7 @@ class Config(configs.Component):
     data: configs.Component
     model: configs.Component
     training: Mapping[str, fit.Config]
-    classifiers: classifiers.Config = classifiers.Config()
+    classifiers: classifiers_lib.Config = classifiers_lib.Config()
 
 
 def names() -> list[str]:
@@ -71,10 +72,26 @@ def parse(config: Config, arguments: list[str], *, program: str) -> Config:
     return tyro.cli(Config, default=config, args=arguments, prog=program, config=(tyro.conf.AvoidSubcommands,))
 
 
-def build(config: Config) -> tuple[base.Model, dict[str, source.Source]]:
+class Splits(Mapping):
+    """Split -> source; each is made when it is first asked for."""
+
+    def __init__(self, config: configs.Component):
+        self._make = functools.cache(lambda split: configs.build(config, split))
+
+    def __getitem__(self, split: source.Split) -> source.Source:
+        return self._make(split)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(source.SPLITS)
+
+    def __len__(self) -> int:
+        return len(source.SPLITS)
+
+
+def build(config: Config) -> tuple[base.Model, Splits]:
     """Returns the model and the splits of its data."""
-    data = {split: configs.build(config.data, split) for split in source.SPLITS}
-    return configs.build(config.model, data["train"].specs), data
+    data = Splits(config.data)
+    return configs.build(config.model, data["test"].specs), data
 
 
 def create(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:

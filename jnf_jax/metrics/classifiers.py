@@ -32,10 +32,10 @@ class Config(configs.Component):
       training: how they are trained, all at once.
     """
 
-    network: configs.Component = conv.Config(channels=(32, 64), hidden=128)
+    network: configs.Component = conv.Config(channels=(16, 32), hidden=128)
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
     seed: int = 0
-    training: fit.Config = fit.Config(num_steps=1_000, batch_size=128)
+    training: fit.Config = fit.Config(num_steps=1_200, batch_size=128, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,12 +24,14 @@ class Stage:
       loss: (params, key, batch) -> (scalar, metrics), the mean over the batch.
       prepare: (params, batch) -> batch for `loss`: what the frozen parts make of the data, computed once before the stage; None
         where the loss takes the data as they are.
+      begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
     """
 
     name: str
     trainable: tuple[str, ...]
     loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
+    begin: Callable[[types.Params], types.Params] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,17 +13,19 @@ Any subset's posterior is the product of its experts over p(z)^(|S|-1), sampled 
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import configs, distributions, keys, objectives, subsets, types
+from jnf_jax import configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
+from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import maf
-from jnf_jax.models import base
+from jnf_jax.models import base, modalities
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp
 from jnf_jax.posteriors import flow as expert
@@ -62,14 +64,14 @@ class Config(configs.Component):
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
-    """Names of what stage 2 is given for each example."""
+class Parts:
+    """What the functions below are made of; no parameters."""
 
-    joint: str = "joint_posterior"  # Gaussian [B, D] of q(z | X)
-    observed: str = "observed"  # modality -> [B, *shape]
-
-
-_PREPARED = Prepared()
+    config: Config
+    modalities: modalities.Modalities
+    trunk: nn.Module  # concatenated features of all modalities [B, F] -> [B, H]
+    head: networks_base.GaussianHead
+    flow: flow_base.Flow
 
 
 def build(
@@ -85,246 +87,242 @@ def build(
       config: its settings.
       specs: modality -> spec.
       networks: linen modules of your own in place of the configured ones, by modality.
-      joint_trunk: a linen module of your own, `[B, F]` concatenated heads -> `[B, H]`, in place of the MLP of `joint_hidden`.
+      joint_trunk: a linen module of your own, `[B, F]` concatenated features -> `[B, H]`, in place of the MLP of `joint_hidden`.
 
     Raises:
       ValueError: if there are fewer than two modalities, a network is given for an unknown one, or a number makes no sense.
     """
-    _check(config, specs, networks or {})
-    names = tuple(specs)
-    nets = {name: _networks(config, name, spec, networks or {}) for name, spec in specs.items()}
-    trunk = joint_trunk or mlp.MLP(hidden=config.joint_hidden)
-    head = networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform)
-    flow = configs.build(config.flow, config.latent_dim)
-    weights = objectives.rescaling(specs, enabled=config.rescale)
-
-    def init(key):
-        z = jnp.zeros((1, config.latent_dim))
-        params = {"joint": {"encoders": {}}, "decoders": {}, "experts": {"encoders": {}, "heads": {}}}
-        heads = []
-        for name, spec in specs.items():
-            stream = lambda part, name=name: keys.stream(key, f"{part}/{name}")
-            x = jnp.zeros((1, *networks_base.encoder_input_shape(spec)))
-            params["joint"]["encoders"][name] = nets[name].encoder.init(stream("joint"), x)
-            params["decoders"][name] = nets[name].decoder.init(stream("decoder"), z)
-            params["experts"]["encoders"][name] = nets[name].encoder.init(stream("expert"), x)
-            features = nets[name].encoder.apply(params["experts"]["encoders"][name], x)
-            params["experts"]["heads"][name] = head.init(stream("head"), features)
-            heads.append(features)
-        features = jnp.concatenate(heads, axis=-1)
-        params["joint"]["trunk"] = trunk.init(keys.stream(key, "trunk"), features)
-        features = trunk.apply(params["joint"]["trunk"], features)
-        params["joint"]["head"] = head.init(keys.stream(key, "joint head"), features)
-        params["experts"]["flows"] = jax.vmap(flow.init)(jax.random.split(keys.stream(key, "flows"), len(names)))
-        return params
-
-    def encode_joint(params, observed) -> types.Gaussian:
-        """q(z | X), `[B, D]`."""
-        joint = params["joint"]
-        heads = [
-            nets[name].encoder.apply(joint["encoders"][name], distributions.network_input(specs[name], observed[name]))
-            for name in names
-        ]
-        features = trunk.apply(joint["trunk"], jnp.concatenate(heads, axis=-1))
-        return head.apply(joint["head"], features)
-
-    def encode_expert(params, name, x) -> types.Gaussian:
-        """The base Gaussian of q_j(z | x_j), `[B, D]`."""
-        experts = params["experts"]
-        features = nets[name].encoder.apply(experts["encoders"][name], distributions.network_input(specs[name], x))
-        gaussian = head.apply(experts["heads"][name], features)
-        if config.wide_experts:
-            return gaussian
-        return gaussian._replace(scale=jax.lax.rsqrt(1 + gaussian.scale**-2))
-
-    def decode_all(params, z) -> types.Batch:
-        flat = z.reshape(-1, z.shape[-1])
-        raw = {name: nets[name].decoder.apply(params["decoders"][name], flat) for name in names}
-        shaped = {name: out.reshape(*z.shape[:-1], *specs[name].parameter_shape) for name, out in raw.items()}
-        return {name: distributions.link(specs[name], out) for name, out in shaped.items()}
-
-    def canonical(observed):
-        return {name: distributions.canonical(specs[name], x) for name, x in observed.items()}
-
-    def joint_loss(params, key, batch):
-        posterior = encode_joint(params, batch)
-        z = distributions.gaussian_sample(key, posterior)
-        terms = objectives.log_likelihoods(specs, decode_all(params, z), canonical(batch))
-        reconstruction = -sum(weights[name] * term for name, term in terms.items())
-        kl = distributions.kl_to_standard_normal(posterior)
-        metrics = {"kl": kl.mean(), **{f"log_likelihood/{name}": term.mean() for name, term in terms.items()}}
-        return (reconstruction + config.beta * kl).mean(), metrics
-
-    def prepare_experts(params, batch):
-        return {_PREPARED.joint: encode_joint(params, batch), _PREPARED.observed: batch}
-
-    def expert_loss(params, key, batch):
-        z = distributions.gaussian_sample(key, batch[_PREPARED.joint])
-        densities = expert_log_densities(params, batch[_PREPARED.observed], z)
-        metrics = {f"log_density/{name}": density.mean() for name, density in densities.items()}
-        return -sum(densities.values()).mean(), metrics
-
-    def expert_log_densities(params, observed, z) -> types.Batch:
-        """Log q_j(z | x_j) of each observed modality, `[B]`, at z `[B, D]`."""
-        bases = {name: encode_expert(params, name, x) for name, x in observed.items()}
-        return {
-            name: jax.vmap(lambda b, z, f=_flow_of(params, name): expert.log_density(flow, f, b, z))(bases[name], z)
-            for name in observed
-        }
-
-    def _flow_of(params, name):
-        return jax.tree.map(lambda leaf: leaf[names.index(name)], params["experts"]["flows"])
-
-    encode = jax.jit(encode_expert, static_argnums=1)
-
-    @jax.jit
-    def stack(flows, indices):
-        return jax.tree.map(lambda leaf: leaf[indices], flows)
-
-    def jitted(function):
-        return jax.jit(function, static_argnames="num_samples")
-
-    @jitted
-    def sample_prior(params, key, *, num_samples):
-        del params
-        return jax.random.normal(key, (num_samples, config.latent_dim))
-
-    @jitted
-    def sample_joint(params, key, observed, *, num_samples):
-        posterior = encode_joint(params, observed)
-        return jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
-
-    @jitted
-    def sample_expert(flow_params, key, gaussian, *, num_samples):
-        return expert.sample_many(flow, flow_params, key, gaussian, num_samples=num_samples)
-
-    @jitted
-    def sample_product(flow_params, key, gaussians, *, num_samples):
-        # Traced once for each number of experts: which ones they are is data.
-        return product.sample(flow, flow_params, key, gaussians, num_samples=num_samples, config=config.sampler)
-
-    def experts_of(params, observed):
-        """Returns the stacked flows `[|S|, ..]` and base Gaussians `[B, |S|, D]` of the observed modalities."""
-        indices = jnp.asarray([names.index(name) for name in observed])
-        gaussians = [encode(params, name, x) for name, x in observed.items()]
-        return stack(params["experts"]["flows"], indices), jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)
-
-    def sample_posterior(params, key, observed, *, num_samples):
-        observed = _observed(specs, observed)
-        if num_samples < 1:
-            raise ValueError(f"Expected at least one sample, got {num_samples}.")
-        if not observed:
-            raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
-        size = _batch_size(observed)
-        if len(observed) == len(names):
-            z = sample_joint(params, key, observed, num_samples=num_samples)
-            return z, types.exact_info(size, num_samples)
-        flow_params, gaussians = experts_of(params, observed)
-        if len(observed) == 1:
-            first = lambda tree, axis: jax.tree.map(lambda leaf: jnp.squeeze(leaf, axis), tree)
-            z = sample_expert(first(flow_params, 0), key, first(gaussians, 1), num_samples=num_samples)
-            return z, types.exact_info(size, num_samples)
-        return sample_product(flow_params, key, gaussians, num_samples=num_samples)
-
-    @jax.jit
-    def posterior_log_density(params, observed, z):
-        observed = _observed(specs, observed)
-        if len(observed) == len(names):
-            return distributions.gaussian_log_prob(encode_joint(params, observed), z)
-        flow_params, gaussians = experts_of(params, observed)
-        one = lambda gaussian, z: product.log_density(flow, product.Experts(flow_params, gaussian), z)
-        batch = jax.vmap(one)
-        for _ in range(z.ndim - 2):
-            batch = jax.vmap(batch, in_axes=(None, 0))
-        return batch(gaussians, z)
-
-    @jax.jit
-    def elbo(params, key, observed):
-        observed = _observed(specs, observed)
-        if len(observed) < len(names):
-            raise ValueError(f"Expected all of {list(names)} for the joint ELBO, got {list(observed)}.")
-        posterior = encode_joint(params, observed)
-        z = distributions.gaussian_sample(key, posterior)
-        terms = objectives.log_likelihoods(specs, decode_all(params, z), canonical(observed))
-        return sum(terms.values()) - distributions.kl_to_standard_normal(posterior)
-
-    @jax.jit(static_argnames="num_importance")
-    def log_likelihood(params, key, observed, *, num_importance):
-        observed = _observed(specs, observed)
-        data = canonical(observed)
-        if len(observed) == len(names):
-            posterior = encode_joint(params, observed)
-            propose = lambda key: distributions.gaussian_sample(key, posterior)
-            density = lambda z: distributions.gaussian_log_prob(posterior, z)
-        elif len(observed) == 1:
-            ((name, x),) = observed.items()
-            gaussian, flow_params = encode_expert(params, name, x), _flow_of(params, name)
-            propose = lambda key: expert.sample_many(flow, flow_params, key, gaussian, num_samples=1)[0]
-            density = lambda z: jax.vmap(lambda g, z: expert.log_density(flow, flow_params, g, z))(gaussian, z)
-        else:
-            raise ValueError(f"Expected one modality or all of {list(names)}, got {list(observed)}.")
-
-        def log_weight(key):
-            z = propose(key)
-            terms = objectives.log_likelihoods(specs, decode_all(params, z), data)
-            terms = sum(terms[name] for name in observed)
-            return terms + distributions.standard_normal_log_prob(z) - density(z)
-
-        return objectives.importance_log_likelihood(jax.lax.map(log_weight, jax.random.split(key, num_importance)))
-
-    return base.Model(
-        specs=specs,
-        latent_dim=config.latent_dim,
-        init=init,
-        stages=(
-            base.Stage(name="joint", trainable=("joint", "decoders"), loss=joint_loss),
-            base.Stage(name="experts", trainable=("experts",), loss=expert_loss, prepare=prepare_experts),
-        ),
-        sample_prior=sample_prior,
-        sample_posterior=sample_posterior,
-        posterior_log_density=posterior_log_density,
-        decode=jax.jit(decode_all),
-        log_likelihood=log_likelihood,
-        elbo=elbo,
-    )
-
-
-def _networks(config: Config, name: str, spec: specs_lib.ModalitySpec, given) -> networks_base.Networks:
-    if name in given:
-        return given[name]
-    return configs.build(config.networks.get(name, config.network), spec)
-
-
-def _check(config: Config, specs: specs_lib.Specs, given) -> None:
-    if len(specs) < 2:
-        raise ValueError(f"Expected at least two modalities, got {list(specs)}.")
-    for field, keys_given in (("networks of the config", config.networks), ("networks given", given)):
-        if unknown := set(keys_given) - set(specs):
-            raise ValueError(f"Expected {field} for modalities of {list(specs)}, got {sorted(unknown)}.")
     if config.latent_dim < 1:
         raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
     if not config.beta > 0:
         raise ValueError(f"Expected a positive beta, got {config.beta}.")
+    parts = Parts(
+        config=config,
+        modalities=modalities.build(specs, config.network, config.networks, networks or {}),
+        trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
+        head=networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform),
+        flow=configs.build(config.flow, config.latent_dim),
+    )
+    return base.Model(
+        specs=specs,
+        latent_dim=config.latent_dim,
+        init=functools.partial(init, parts),
+        stages=(
+            base.Stage(name="joint", trainable=("joint", "decoders"), loss=functools.partial(joint_loss, parts)),
+            base.Stage(
+                name="experts",
+                trainable=("experts",),
+                loss=functools.partial(expert_loss, parts),
+                prepare=functools.partial(prepare_experts, parts),
+                begin=begin_experts,
+            ),
+        ),
+        sample_prior=functools.partial(sample_prior, parts),
+        sample_posterior=make_sampler(parts),
+        posterior_log_density=jax.jit(functools.partial(posterior_log_density, parts)),
+        decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
+        log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
+        elbo=jax.jit(functools.partial(elbo, parts)),
+    )
 
 
-def _observed(specs: specs_lib.Specs, observed: types.Batch) -> types.Batch:
-    """Returns the observed modalities in the specs' order.
+def init(parts: Parts, key: types.Array) -> types.Params:
+    """Returns {"joint": encoders, trunk, head; "decoders"; "experts": encoders, heads, stacked flows}."""
+    names = parts.modalities.names
+    joint, experts = (parts.modalities.init_encoders(keys.stream(key, part)) for part in ("joint", "experts"))
+    examples = {name: jnp.zeros((1, *spec.shape), jnp.uint8) for name, spec in parts.modalities.specs.items()}
+    features = [parts.modalities.features(joint, name, examples[name]) for name in names]
+    trunk = parts.trunk.init(keys.stream(key, "trunk"), jnp.concatenate(features, axis=-1))
+    hidden = parts.trunk.apply(trunk, jnp.concatenate(features, axis=-1))
+    heads = {name: parts.head.init(keys.stream(key, f"head {name}"), f) for name, f in zip(names, features, strict=True)}
+    return {
+        "joint": {"encoders": joint, "trunk": trunk, "head": parts.head.init(keys.stream(key, "head"), hidden)},
+        "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
+        "experts": {
+            "encoders": experts,
+            "heads": heads,
+            "flows": jax.vmap(parts.flow.init)(jax.random.split(keys.stream(key, "flows"), len(names))),
+        },
+    }
+
+
+def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> types.Gaussian:
+    """Returns q(z | X), `[B, D]`."""
+    joint = params["joint"]
+    features = [parts.modalities.features(joint["encoders"], name, observed[name]) for name in parts.modalities.names]
+    return parts.head.apply(joint["head"], parts.trunk.apply(joint["trunk"], jnp.concatenate(features, axis=-1)))
+
+
+def encode_expert(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Gaussian:
+    """Returns the base Gaussian of q_j(z | x_j), `[B, D]`."""
+    experts = params["experts"]
+    gaussian = parts.head.apply(experts["heads"][name], parts.modalities.features(experts["encoders"], name, x))
+    if parts.config.wide_experts:
+        return gaussian
+    return gaussian._replace(scale=jax.lax.rsqrt(1 + gaussian.scale**-2))
+
+
+def joint_loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:
+    """Returns L1, the negative ELBO with its weights."""
+    specs = parts.modalities.specs
+    weights = objectives.rescaling(specs, enabled=parts.config.rescale)
+    posterior = encode_joint(parts, params, batch)
+    z = distributions.gaussian_sample(key, posterior)
+    decoded = parts.modalities.decode(params["decoders"], z)
+    terms = objectives.log_likelihoods(specs, decoded, parts.modalities.canonical(batch))
+    reconstruction = -sum(weights[name] * term for name, term in terms.items())
+    kl = distributions.kl_to_standard_normal(posterior)
+    metrics = {"kl": kl.mean(), **{f"log_likelihood/{name}": term.mean() for name, term in terms.items()}}
+    return (reconstruction + parts.config.beta * kl).mean(), metrics
+
+
+def begin_experts(params: types.Params) -> types.Params:
+    """Returns params whose experts start from the joint encoder's own network of their modality, which knows what matters in it."""
+    return {**params, "experts": {**params["experts"], "encoders": params["joint"]["encoders"]}}
+
+
+def prepare_experts(parts: Parts, params: types.Params, batch: types.Batch) -> dict[str, Any]:
+    """Returns the batch beside the frozen q(z | X) of its examples: stage 2 never runs the joint encoder."""
+    return {"joint_posterior": encode_joint(parts, params, batch), "observed": batch}
+
+
+def expert_loss(
+    parts: Parts, params: types.Params, key: types.Array, batch: dict[str, Any]
+) -> tuple[types.Array, base.Metrics]:
+    """Returns L2, the negative log densities of draws of q(z | X) under all experts."""
+    z = distributions.gaussian_sample(key, batch["joint_posterior"])
+    densities = {
+        name: expert_log_density(parts, params, name, encode_expert(parts, params, name, x), z)
+        for name, x in batch["observed"].items()
+    }
+    return -sum(densities.values()).mean(), {f"log_density/{name}": d.mean() for name, d in densities.items()}
+
+
+def expert_log_density(parts: Parts, params: types.Params, name: str, gaussian: types.Gaussian, z: types.Array) -> types.Array:
+    """Returns log q_j(z | x_j) `[B]` at z `[B, D]`, given the base Gaussians of x_j."""
+    flow_params = flow_of(parts, params, name)
+    return jax.vmap(lambda gaussian, z: expert.log_density(parts.flow, flow_params, gaussian, z))(gaussian, z)
+
+
+def flow_of(parts: Parts, params: types.Params, name: str) -> types.Params:
+    """Returns the parameters of one modality's flow."""
+    index = parts.modalities.names.index(name)
+    return jax.tree.map(lambda leaf: leaf[index], params["experts"]["flows"])
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="num_samples")
+def sample_prior(parts: Parts, params: types.Params, key: types.Array, *, num_samples: int) -> types.Array:
+    """Returns draws of p(z), `[S, D]`."""
+    del params
+    return jax.random.normal(key, (num_samples, parts.config.latent_dim))
+
+
+def make_sampler(parts: Parts):
+    """Returns `sample_posterior(params, key, observed, *, num_samples)` -> (z `[S, B, D]`, Info).
+
+    One modality: exact draws of its flow. All of them: exact draws of the joint encoder. In between: the product of experts by HMC;
+    behind the S draws of an observation stand `sampler.num_chains` chains of `sampler.num_warmup` iterations and
+    max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 100 + 20 iterations for up to 16 draws by default).
+    Encoders run once per observation; the product is compiled once for each number of experts, whichever they are.
+
+    Raises (the function returned):
+      ValueError: if nothing is observed, a modality is unknown or of the wrong shape, or no sample is asked for.
+    """
+    names = parts.modalities.names
+    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
+    gather = jax.jit(lambda params, indices: jax.tree.map(lambda leaf: leaf[indices], params["experts"]["flows"]))
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def from_joint(params, key, observed, *, num_samples):
+        posterior = encode_joint(parts, params, observed)
+        return jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def from_expert(flows, key, gaussians, *, num_samples):
+        flow_params, gaussian = (jax.tree.map(lambda leaf: leaf[0], flows), jax.tree.map(lambda leaf: leaf[:, 0], gaussians))
+        return expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=num_samples)
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def from_product(flows, key, gaussians, *, num_samples):
+        config = parts.config.sampler
+        return product.sample(parts.flow, flows, key, gaussians, num_samples=num_samples, config=config)
+
+    def sample_posterior(params, key, observed, *, num_samples):
+        observed = parts.modalities.ordered(observed)
+        if not observed:
+            raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
+        if num_samples < 1:
+            raise ValueError(f"Expected at least one sample, got {num_samples}.")
+        exact = types.exact_info(jnp.shape(next(iter(observed.values())))[0], num_samples)
+        if len(observed) == len(names):
+            return from_joint(params, key, observed, num_samples=num_samples), exact
+        flows = gather(params, jnp.asarray([names.index(name) for name in observed]))
+        gaussians = [encode(params, name, x) for name, x in observed.items()]
+        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)  # [B, |S|, D]
+        if len(observed) == 1:
+            return from_expert(flows, key, gaussians, num_samples=num_samples), exact
+        return from_product(flows, key, gaussians, num_samples=num_samples)
+
+    return sample_posterior
+
+
+def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
+    """Returns log q(z | x_S) `[.., B]` at z `[.., B, D]`: normalised for one modality and for all, up to a constant in between."""
+    observed = parts.modalities.ordered(observed)
+    names = parts.modalities.names
+    if len(observed) == len(names):
+        return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
+    gaussians = {name: encode_expert(parts, params, name, x) for name, x in observed.items()}
+
+    def at(z):
+        densities = [expert_log_density(parts, params, name, gaussian, z) for name, gaussian in gaussians.items()]
+        return sum(densities) - product.power(len(densities)) * distributions.standard_normal_log_prob(z)
+
+    flat = z.reshape(-1, *z.shape[-2:])
+    return jax.vmap(at)(flat).reshape(z.shape[:-1])
+
+
+def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.Batch) -> types.Array:
+    """Returns a one-draw estimate `[B]` of the joint ELBO, at beta = 1 and without rescaling.
 
     Raises:
-      ValueError: on an unknown modality, a wrong shape, or batches of different lengths.
+      ValueError: if a modality is missing.
     """
-    ordered = {name: observed[name] for name in subsets.ordered(tuple(specs), observed)}
-    for name, x in ordered.items():
-        if jnp.shape(x)[1:] != specs[name].shape or jnp.ndim(x) != len(specs[name].shape) + 1:
-            raise ValueError(
-                f"Expected modality {name!r} of shape (B, {', '.join(map(str, specs[name].shape))}), got {jnp.shape(x)}."
-            )
-    _batch_size(ordered)
-    return ordered
+    observed = parts.modalities.ordered(observed)
+    if len(observed) < len(parts.modalities.names):
+        raise ValueError(f"Expected all of {list(parts.modalities.names)} for the joint ELBO, got {list(observed)}.")
+    posterior = encode_joint(parts, params, observed)
+    decoded = parts.modalities.decode(params["decoders"], distributions.gaussian_sample(key, posterior))
+    terms = objectives.log_likelihoods(parts.modalities.specs, decoded, parts.modalities.canonical(observed))
+    return sum(terms.values()) - distributions.kl_to_standard_normal(posterior)
 
 
-def _batch_size(observed: types.Batch) -> int:
-    sizes = {name: jnp.shape(x)[0] for name, x in observed.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"Expected as many observations of every modality, got {sizes}.")
-    return next(iter(sizes.values()), 0)
+def log_likelihood(
+    parts: Parts, params: types.Params, key: types.Array, observed: types.Batch, *, num_importance: int
+) -> types.Array:
+    """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from one expert.
+
+    Raises:
+      ValueError: if several modalities, but not all, are observed.
+    """
+    observed = parts.modalities.ordered(observed)
+    data = parts.modalities.canonical(observed)
+    if len(observed) == len(parts.modalities.names):
+        posterior = encode_joint(parts, params, observed)
+        propose = lambda key: distributions.gaussian_sample(key, posterior)
+        density = lambda z: distributions.gaussian_log_prob(posterior, z)
+    elif len(observed) == 1:
+        ((name, x),) = observed.items()
+        gaussian, flow_params = encode_expert(parts, params, name, x), flow_of(parts, params, name)
+        propose = lambda key: expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=1)[0]
+        density = lambda z: expert_log_density(parts, params, name, gaussian, z)
+    else:
+        raise ValueError(f"Expected one modality or all of {list(parts.modalities.names)}, got {list(observed)}.")
+
+    def log_weight(key):
+        z = propose(key)
+        decoded = parts.modalities.decode(params["decoders"], z)
+        terms = objectives.log_likelihoods(parts.modalities.specs, decoded, data)
+        return sum(terms.values()) + distributions.standard_normal_log_prob(z) - density(z)
+
+    return objectives.importance_log_likelihood(jax.lax.map(log_weight, jax.random.split(key, num_importance)))

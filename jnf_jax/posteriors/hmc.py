@@ -35,6 +35,7 @@ class Config(configs.Component):
       step_size: leapfrog step size where it is not adapted.
       target_acceptance: acceptance probability that the step size is tuned to.
       num_pilots: draws of each expert behind the first metric.
+      outside: the product is confined to the ball that holds all but this share of the prior's mass; None: it is not.
       start: `expert`: chains start at draws of the experts in turn; `base`: at draws of their base Gaussians, flow not inverted.
     """
 
@@ -48,6 +49,7 @@ class Config(configs.Component):
     step_size: float = 0.1
     target_acceptance: float = 0.8
     num_pilots: int = 16
+    outside: float | None = 1e-3
     start: Literal["expert", "base"] = "expert"
 
     def __post_init__(self):
@@ -80,6 +82,7 @@ REFERENCE = Config(
     jitter=False,
     adapt=False,
     step_size=0.01,
+    outside=None,
     start="base",
 )
 """The authors' published setting: 100 iterations of 10 steps of 0.01, unit metric, the last state kept. It moves slowly."""

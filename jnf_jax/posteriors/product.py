@@ -5,16 +5,19 @@
 Every expert is a posterior and so holds the prior once; the product must hold it once, not |S| times.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import scipy.stats
 
 from jnf_jax import distributions, types
 from jnf_jax.flows import base as flows
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import hmc
 
+_STEEPNESS = 20.0  # of the wall, per squared prior standard deviation
 _RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
 
 
@@ -75,9 +78,25 @@ def sample(
     def target(base, z):
         return log_density(flow, Experts(flow_params, base), z)
 
-    draws, last, info = hmc.sample(target, chain_key, base, starts, variance, num_samples=num_samples, config=config)
+    def confined(base, z):
+        return target(base, z) - wall(z, config.outside)
+
+    draws, last, info = hmc.sample(confined, chain_key, base, starts, variance, num_samples=num_samples, config=config)
     improper = jax.vmap(lambda base, start, end: grows_outward(lambda z: target(base, z), start, end))(base, starts, last)
     return draws, info._replace(improper=improper)
+
+
+def wall(z: types.Array, outside: float | None) -> types.Array:
+    """Returns a penalty `[]`: nothing inside the ball that holds all but `outside` of the prior's mass, steep beyond it.
+
+    Experts are learnt from codes, and codes lie in that ball. Beyond it a flow extrapolates, and division by the prior's tail turns any excess
+    into modes that no data stand behind.
+    """
+    if outside is None:
+        return jnp.zeros((), z.dtype)
+    radius = math.sqrt(scipy.stats.chi2.isf(outside, z.shape[-1]))
+    excess = jnp.maximum(jnp.linalg.norm(z) - radius, 0.0)
+    return _STEEPNESS * excess**2
 
 
 def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:

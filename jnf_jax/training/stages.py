@@ -53,6 +53,8 @@ def train(
             continue
         states = None if folder is None else checkpoint.Directory(folder / "checkpoints" / stage.name)
         on_resume(stage.name, max(states.steps(), default=0) if states else 0)
+        if stage.begin is not None:
+            params = stage.begin(params)
         train_data, validation = (
             fit.prepare(stage, params, dict(data[split].arrays), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
         )

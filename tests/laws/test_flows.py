@@ -25,9 +25,15 @@ def variants():
             yield config
 
 
+def label(config):
+    """A test's id."""
+    return f"{discover.name(config)}{'-widening' if getattr(config, 'widening', False) else ''}"
+
+
 FLOWS = list(variants())
-IDS = [f"{discover.name(c)}{'-widening' if getattr(c, 'widening', False) else ''}" for c in FLOWS]
-each_flow = pytest.mark.parametrize("config", FLOWS, ids=IDS)
+WITH_PARAMETERS = [c for c in FLOWS if dataclasses.fields(c)]  # all but the identity
+NARROW = [c for c in FLOWS if not getattr(c, "widening", False)]
+each_flow = pytest.mark.parametrize("config", FLOWS, ids=map(label, FLOWS))
 
 
 def built(config, dim, *, spread=0.3):
@@ -46,50 +52,53 @@ def points(dim, num=5, scale=1.5):
     return scale * jax.random.normal(jax.random.key(7), (num, dim))
 
 
+def batched(transform, params):
+    """The transform of many points at once, compiled."""
+    return jax.jit(jax.vmap(lambda z: transform(params, z)))
+
+
 @each_flow
 @pytest.mark.parametrize("dim", [2, 5, 20])
 def test_round_trip(config, dim):
     flow, params = built(config, dim)
-    for z in points(dim):
-        u, log_det = flow.forward(params, z)
-        back, inverse_log_det = flow.inverse(params, u)
-        np.testing.assert_allclose(back, z, atol=1e-8)
-        np.testing.assert_allclose(log_det + inverse_log_det, 0, atol=1e-8)
+    z = points(dim)
+    u, log_det = batched(flow.forward, params)(z)
+    back, inverse_log_det = batched(flow.inverse, params)(u)
+    np.testing.assert_allclose(back, z, atol=1e-8)
+    np.testing.assert_allclose(log_det + inverse_log_det, 0, atol=1e-8)
 
 
 @each_flow
-def test_log_det_matches_autodiff(config):
+@pytest.mark.parametrize("direction", ["forward", "inverse"])
+def test_log_det_matches_autodiff(config, direction):
     flow, params = built(config, 6)
-    for z in points(6):
-        for transform in (flow.forward, flow.inverse):
-            jacobian = jax.jacobian(lambda x, t=transform: t(params, x)[0])(z)
-            np.testing.assert_allclose(transform(params, z)[1], np.linalg.slogdet(jacobian)[1], atol=1e-8)
+    transform = getattr(flow, direction)
+    jacobians = jax.jit(jax.vmap(jax.jacfwd(lambda z: transform(params, z)[0])))(points(6))
+    np.testing.assert_allclose(batched(transform, params)(points(6))[1], np.linalg.slogdet(jacobians)[1], atol=1e-8)
 
 
-@each_flow
-def test_both_directions_are_not_the_identity(config):
-    if not dataclasses.fields(config):
-        return  # the identity flow has nothing to set
+@pytest.mark.parametrize("config", WITH_PARAMETERS, ids=map(label, WITH_PARAMETERS))
+def test_a_flow_is_not_the_identity(config):
     flow, params = built(config, 4)
-    z = points(4)[0]
-    assert jnp.abs(flow.forward(params, z)[0][::-1] - z).max() > 1e-3
+    u, _ = batched(flow.forward, params)(points(4))
+    assert jnp.abs(jnp.sort(u) - jnp.sort(points(4))).max() > 1e-3
 
 
 @each_flow
-@pytest.mark.parametrize("scale", [1.0, 10.0, 100.0])
-def test_gradients_are_finite_far_out(config, scale):
+def test_gradients_are_finite_far_out(config):
     flow, params = built(config, 6)
 
     def log_density(params, z):
         u, log_det = flow.forward(params, z)
         return -0.5 * (u**2).sum() + log_det
 
-    for direction in jnp.concatenate([jnp.eye(6), points(6, scale=0.4)]):
-        gradients = jax.grad(log_density, argnums=(0, 1))(params, scale * direction)
-        assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradients))
+    directions = jnp.concatenate([jnp.eye(6), points(6, scale=0.4)])
+    far = jnp.concatenate([scale * directions for scale in (1.0, 10.0, 100.0)])
+    gradients = jax.jit(jax.vmap(jax.grad(log_density, argnums=(0, 1)), in_axes=(None, 0)))(params, far)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(gradients))
 
 
-@each_flow
+@pytest.mark.parametrize("config", WITH_PARAMETERS, ids=map(label, WITH_PARAMETERS))
 def test_every_parameter_receives_a_gradient(config):
     flow, params = built(config, 6)
 
@@ -97,30 +106,29 @@ def test_every_parameter_receives_a_gradient(config):
         u, log_det = jax.vmap(lambda z: flow.forward(params, z))(points(6, num=30))
         return (u**2 * jnp.arange(1.0, 7.0)).sum() - log_det.sum()
 
-    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.grad(loss)(params)):
+    for path, gradient in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(params)):
         assert jnp.abs(gradient).max() > 0, jax.tree_util.keystr(path)
 
 
 @each_flow
 def test_density_in_the_plane_integrates_to_one(config):
     flow, params = built(config, 2)
-    side = jnp.linspace(-12, 12, 601)
+    side = jnp.linspace(-12, 12, 401)
     grid = jnp.stack(jnp.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    u, log_det = jax.vmap(lambda z: flow.forward(params, z))(grid)
+    u, log_det = batched(flow.forward, params)(grid)
     log_density = -0.5 * (u**2).sum(-1) - jnp.log(2 * jnp.pi) + log_det
     total = jnp.exp(log_density).sum() * (side[1] - side[0]) ** 2
-    np.testing.assert_allclose(total, 1, atol=2e-3)
+    np.testing.assert_allclose(total, 1, atol=5e-3)
 
 
-@each_flow
-def test_density_falls_off_at_least_as_the_base_unless_it_may_widen(config):
-    """What keeps products of experts proper: far out, f(z) is about as far from 0 as z."""
-    if getattr(config, "widening", False):
-        return
+@pytest.mark.parametrize("config", NARROW, ids=map(label, NARROW))
+def test_far_out_the_base_is_as_far_unless_a_flow_may_widen(config):
+    """What keeps products of experts proper: the density falls off at least as fast as its base Gaussian."""
     flow, params = built(config, 6)
-    for direction in jnp.concatenate([jnp.eye(6), -jnp.eye(6), points(6)]):
-        z = 1e4 * direction / jnp.linalg.norm(direction)
-        assert jnp.linalg.norm(flow.forward(params, z)[0]) > 0.99e4
+    directions = jnp.concatenate([jnp.eye(6), -jnp.eye(6), points(6)])
+    z = 1e4 * directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
+    u, _ = batched(flow.forward, params)(z)
+    assert jnp.linalg.norm(u, axis=-1).min() > 0.99e4
 
 
 @pytest.mark.parametrize(("dim", "width"), [(5, 16), (40, 16), (300, 32)])
@@ -137,9 +145,7 @@ def test_made_outputs_depend_on_all_that_their_degrees_let_through(dim, width):
     assert reachable[-1, : dim - 1].all(), "the last output sees every input but the last"
 
 
-@pytest.mark.parametrize("bad", [{"activation": "swish"}])
-def test_unknown_activation_is_refused(bad):
-    config = dataclasses.replace(next(c for c in FLOWS if hasattr(c, "activation")), **bad)
-    flow = configs.build(config, 3)
+def test_unknown_activation_is_refused():
+    flow = configs.build(dataclasses.replace(WITH_PARAMETERS[0], activation="swish"), 3)
     with pytest.raises(ValueError, match="Expected an activation"):
         flow.forward(flow.init(jax.random.key(0)), jnp.zeros(3))

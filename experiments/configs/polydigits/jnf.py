@@ -11,9 +11,9 @@ from jnf_jax.training import fit
 
 CONFIG = experiment.Config(
     data=polydigits.Config(),
-    model=jnf.Config(latent_dim=32, network=conv.Config(channels=(16, 32), hidden=128)),
+    model=jnf.Config(latent_dim=24, beta=2.5, network=conv.Config(channels=(16, 32), hidden=128)),
     training={
-        "joint": fit.Config(num_steps=2_500),
+        "joint": fit.Config(num_steps=2_500, learning_rate=2e-3),
         "experts": fit.Config(num_steps=2_000),
     },
 )

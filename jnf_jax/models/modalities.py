@@ -1,0 +1,101 @@
+"""The encoders and decoders of several modalities, and the checks of what is observed: what every multimodal VAE starts from."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from jnf_jax import configs, distributions, keys, subsets, types
+from jnf_jax import specs as specs_lib
+from jnf_jax.networks import base as networks_base
+
+
+@dataclasses.dataclass(frozen=True)
+class Modalities:
+    """Pure functions of the networks of all modalities.
+
+    Attributes:
+      specs: modality -> spec.
+      networks: modality -> encoder and decoder.
+    """
+
+    specs: specs_lib.Specs
+    networks: Mapping[str, networks_base.Networks]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities in order."""
+        return tuple(self.specs)
+
+    def init_encoders(self, key: types.Array) -> types.Params:
+        """Returns modality -> parameters of its encoder."""
+        return {name: self.networks[name].encoder.init(keys.stream(key, name), self._example(name)) for name in self.names}
+
+    def init_decoders(self, key: types.Array, latent_dim: int) -> types.Params:
+        """Returns modality -> parameters of its decoder."""
+        z = jnp.zeros((1, latent_dim))
+        return {name: self.networks[name].decoder.init(keys.stream(key, name), z) for name in self.names}
+
+    def features(self, encoders: types.Params, name: str, x: types.Array) -> types.Array:
+        """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""
+        return self.networks[name].encoder.apply(encoders[name], distributions.network_input(self.specs[name], x))
+
+    def decode(self, decoders: types.Params, z: types.Array) -> types.Batch:
+        """Returns modality -> likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""
+        flat = z.reshape(-1, z.shape[-1])
+        out = {}
+        for name, spec in self.specs.items():
+            raw = self.networks[name].decoder.apply(decoders[name], flat)
+            out[name] = distributions.link(spec, raw.reshape(*z.shape[:-1], *spec.parameter_shape))
+        return out
+
+    def canonical(self, observed: types.Batch) -> types.Batch:
+        """Returns the observed data as their likelihoods take them."""
+        return {name: distributions.canonical(self.specs[name], x) for name, x in observed.items()}
+
+    def ordered(self, observed: types.Batch) -> types.Batch:
+        """Returns the observed modalities in the specs' order.
+
+        Raises:
+          ValueError: on an unknown modality, a wrong shape, or batches of different lengths.
+        """
+        out = {name: observed[name] for name in subsets.ordered(self.names, observed)}
+        for name, x in out.items():
+            shape = self.specs[name].shape
+            if jnp.ndim(x) != len(shape) + 1 or jnp.shape(x)[1:] != shape:
+                raise ValueError(f"Expected modality {name!r} of shape (B, {', '.join(map(str, shape))}), got {jnp.shape(x)}.")
+        sizes = {name: jnp.shape(x)[0] for name, x in out.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"Expected as many observations of every modality, got {sizes}.")
+        return out
+
+    def _example(self, name: str) -> types.Array:
+        return jnp.zeros((1, *networks_base.encoder_input_shape(self.specs[name])))
+
+
+def build(
+    specs: specs_lib.Specs,
+    network: configs.Component,
+    exceptions: Mapping[str, configs.Component],
+    given: Mapping[str, networks_base.Networks],
+) -> Modalities:
+    """Returns the networks that a model's config describes.
+
+    Args:
+      specs: modality -> spec.
+      network: config of every modality's networks,
+      exceptions: but these,
+      given: and but these, which are linen modules of the user's own.
+
+    Raises:
+      ValueError: if there are fewer than two modalities, or a network is meant for an unknown one.
+    """
+    if len(specs) < 2:
+        raise ValueError(f"Expected at least two modalities, got {list(specs)}.")
+    for kind, names in (("networks of the config", exceptions), ("networks given", given)):
+        if unknown := set(names) - set(specs):
+            raise ValueError(f"Expected {kind} for modalities of {list(specs)}, got {sorted(unknown)}.")
+    return Modalities(
+        specs=specs,
+        networks={name: given.get(name) or configs.build(exceptions.get(name, network), spec) for name, spec in specs.items()},
+    )

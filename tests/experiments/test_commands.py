@@ -1,0 +1,217 @@
+"""The command line as a user runs it: in processes of its own."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SHORT = ["--data.num-train", "600", "--data.num-validation", "100", "--data.num-test", "60", "--model.flow.hidden", "8", "8",
+         "--training.joint.num-steps", "400", "--training.experts.num-steps", "400",
+         "--training.joint.batch-size", "32", "--training.experts.batch-size", "32",
+         "--training.joint.steps-per-call", "20", "--training.experts.steps-per-call", "20",
+         "--training.joint.calls-per-validation", "2", "--training.experts.calls-per-validation", "2"]  # fmt: skip
+
+
+def environment():
+    """A user's environment: one device, float32."""
+    return {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+
+
+def run(module, *arguments, check=True):
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def params_files(workdir):
+    """The finished stages, by the digests of their files' contents."""
+    import hashlib
+
+    import jax
+    import numpy as np
+
+    from experiments import experiment
+    from jnf_jax import configs
+    from jnf_jax.training import stages
+
+    config = experiment.load(workdir)
+    model = configs.build(config.model, configs.build(config.data, "train").specs)
+    leaves = jax.tree.leaves(stages.load(model, workdir))
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run("train", "linear_gaussian/jnf", "--workdir", workdir, *SHORT)
+    return workdir
+
+
+def digest(workdir):
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'tests/experiments'); import test_commands as t; "
+        "print(t.params_files(pathlib.Path(sys.argv[1])))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(workdir)], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_folder_explains_itself(whole):
+    config = json.loads((whole / "config.json").read_text())
+    assert config["type"] == "experiments.experiment:Config"
+    assert config["training"]["joint"]["num_steps"] == 400
+    versions = json.loads((whole / "environment.json").read_text())["packages"]
+    assert {"jax", "distrax", "blackjax"} <= set(versions)
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["stage"] == "joint"] == list(range(20, 401, 20))
+    assert rows[1]["stage"] == "joint"
+    assert "validation_loss" in rows[1]
+
+
+@pytest.mark.parametrize("moment", ["joint", "between", "experts"])
+def test_a_killed_run_resumes_to_the_same_parameters(whole, tmp_path, moment):
+    """SIGKILL in the middle of stage 1, right after its end, and in the middle of stage 2."""
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.train", "linear_gaussian/jnf", "--workdir", str(workdir), *SHORT]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watched = {
+        "joint": lambda: list(workdir.glob("checkpoints/joint/*.json")),
+        "between": lambda: list(workdir.glob("params/joint/*.json")),
+        "experts": lambda: list(workdir.glob("checkpoints/experts/*.json")),
+    }[moment]
+    deadline = time.monotonic() + 300
+    while not watched():
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not list(workdir.glob("params/experts/*.json")), "killed too late"
+    run("train", "linear_gaussian/jnf", "--workdir", workdir, "--resume", *SHORT)
+    assert digest(workdir) == digest(whole)
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows if r["stage"] == "joint"] == list(range(20, 401, 20))
+    assert [r["step"] for r in rows if r["stage"] == "experts"] == list(range(20, 401, 20))
+
+
+def test_sigterm_ends_with_the_state_saved(tmp_path):
+    workdir = tmp_path / "run"
+    command = [sys.executable, "-m", "experiments.train", "linear_gaussian/jnf", "--workdir", str(workdir), *SHORT]
+    process = subprocess.Popen(
+        [*command, "--training.joint.num-steps", "200000"], cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    while not list(workdir.glob("checkpoints/joint/*.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "continue with --resume" in errors
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    saved = max(int(p.stem) for p in workdir.glob("checkpoints/joint/*.json"))
+    assert saved == rows[-1]["step"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--model.betta", "3"], "Unrecognized options: --model.betta"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--model.beta", "three"], "--model.beta"),
+        (["linear_gaussian/jfn", "--workdir", "{new}"], "Expected an experiment of"),
+        (["linear_gaussian/jnf", "--workdir", "{whole}"], "continue it with --resume"),
+        (["linear_gaussian/jnf", "--workdir", "{whole}", "--resume", "--seed", "7"], "Expected the config of the run"),
+        (["linear_gaussian/jnf"], "got no --workdir"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--data.num-train", "40"], "at least one batch of 500"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "a run on the same data"),
+    ],
+)
+def test_mistakes_get_one_clear_line(whole, tmp_path, arguments, message):
+    filled = [a.format(new=tmp_path / "new", whole=whole) for a in arguments]
+    result = run("train", *filled, check=False)
+    assert result.returncode == 2
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_help_lists_every_field_with_its_meaning():
+    out = run("train", "polydigits/jnf", "--help").stdout
+    for text in (
+        "--workdir",
+        "--resume",
+        "--init-from",
+        "--model.flow.num-blocks",
+        "weight of the KL term",
+        "--training.experts.clip-norm",
+    ):
+        assert text in out
+
+
+def test_two_writers_are_refused(whole):
+    code = (
+        "import pathlib, sys, time; from experiments import experiment\n"
+        "with experiment.lease(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(whole)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline().strip() == "held"
+        result = run("train", "linear_gaussian/jnf", "--workdir", whole, "--resume", *SHORT, check=False)
+        assert result.returncode == 2
+        assert "only writer" in result.stderr
+    finally:
+        holder.kill()
+
+
+def test_evaluate_sample_and_figures(whole):
+    small = [
+        "--num-observations",
+        "30",
+        "--num-prior",
+        "50",
+        "--num-likelihood",
+        "10",
+        "--num-importance",
+        "20",
+        "--batch-size",
+        "20",
+    ]
+    out = run("evaluate", "--workdir", whole, *small).stdout
+    assert "Coherence by subset size" in out
+    result = json.loads((whole / "evaluation.json").read_text())
+    assert set(result["classifier_accuracy"]) == {"x0", "x1", "x2"}
+    assert set(result["coherence"]["by_size"]) == {"1", "2"}
+    assert set(result["coherence"]["by_subset"]["x0+x2"]) == {"x1"}
+    assert 0 <= result["joint_coherence"] <= 1
+    assert {"all", "x0", "x1", "x2"} <= set(result["log_likelihood"])
+    assert result["elbo"] < 0
+    assert set(result["hmc"]["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
+    assert result["diversity"]["mean"] > 0
+    run("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50")
+    long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
+    assert long["num_draws"] == 50
+    assert long["by_subset"]["x0+x1"]["share_below"] <= 1
+    run("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3")
+    assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
+    run("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2")
+    pictures = {p.name for p in (whole / "figures").iterdir()}
+    assert pictures == {"losses.png", "any_to_any.png", "latent_space.png", "coherence.png", "chains.png"}
+
+
+def test_an_unfinished_run_is_not_evaluated(tmp_path):
+    result = run("evaluate", "--workdir", tmp_path, check=False)
+    assert result.returncode == 2
+    assert "Expected a run's folder" in result.stderr

@@ -1,0 +1,62 @@
+import dataclasses
+
+import discover
+import numpy as np
+import pytest
+
+from jnf_jax import configs, specs
+from jnf_jax.data import arrays, source
+
+SMALL = {"num_train": 200, "num_validation": 40, "num_test": 60}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("arrays") / "mine.npz"
+    rng = np.random.default_rng(0)
+    np.savez(path, a=rng.normal(size=(100, 3)), b=rng.integers(0, 2, (100, 2, 2)), labels=np.arange(100) % 4)
+    return str(path)
+
+
+@pytest.fixture(params=discover.modules("data"), ids=lambda m: m.__name__.rsplit(".", 1)[-1])
+def config(request, file):
+    fields = {f.name for f in dataclasses.fields(request.param.Config)}
+    options = {k: v for k, v in SMALL.items() if k in fields}
+    if request.param is arrays:
+        bits = specs.ModalitySpec(shape=(2, 2), likelihood="bernoulli")
+        options = {"path": file, "specs": {"a": specs.ModalitySpec(shape=(3,)), "b": bits}}
+    return request.param.Config(**options)
+
+
+def splits(config):
+    return {split: configs.build(config, split) for split in source.SPLITS}
+
+
+def test_arrays_fit_their_specs(config):
+    for part in splits(config).values():
+        source.check(part.specs, part.arrays, part.labels)
+        assert len(part) > 0
+
+
+def test_deterministic_in_the_seed(config):
+    first, again = splits(config), splits(config)
+    other = splits(dataclasses.replace(config, seed=config.seed + 1))
+    for split in source.SPLITS:
+        for name in first[split].specs:
+            np.testing.assert_array_equal(first[split].arrays[name], again[split].arrays[name])
+        assert any((first[split].arrays[name] != other[split].arrays[name]).any() for name in first[split].specs)
+
+
+def test_splits_share_no_example(config):
+    parts = splits(config)
+    for name in parts["train"].specs:
+        rows = {split: {x.tobytes() for x in part.arrays[name]} for split, part in parts.items()}
+        if all(len(r) == len(parts[s]) for s, r in rows.items()):  # real-valued: equal rows are the same example
+            assert not rows["train"] & rows["test"]
+            assert not rows["train"] & rows["validation"]
+            assert not rows["validation"] & rows["test"]
+
+
+def test_unknown_split_is_refused(config):
+    with pytest.raises(ValueError, match="Expected a split"):
+        configs.build(config, "dev")

@@ -1,0 +1,192 @@
+import dataclasses
+
+import discover
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jnf_jax import configs, specs, subsets
+from jnf_jax.flows import maf
+from jnf_jax.networks import mlp
+from jnf_jax.posteriors import hmc
+from jnf_jax.training import sharding, step
+
+MODALITIES = {
+    "image": specs.ModalitySpec(shape=(4, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0)),
+    "vector": specs.ModalitySpec(shape=(3,), likelihood="gaussian"),
+    "bits": specs.ModalitySpec(shape=(5,), likelihood="bernoulli"),
+    "word": specs.ModalitySpec(shape=(2,), likelihood="categorical", num_categories=3),
+}
+NUM = 16
+SMALL = {
+    "latent_dim": 3,
+    "network": mlp.Config(hidden=(8,), activation="tanh"),
+    "joint_hidden": (8,),
+    "flow": maf.Config(hidden=(8,)),
+    "sampler": hmc.Config(num_warmup=20, num_chains=2, max_leapfrog_steps=3),
+}
+
+
+def small(module):
+    fields = {f.name for f in dataclasses.fields(module.Config)}
+    return module.Config(**{k: v for k, v in SMALL.items() if k in fields})
+
+
+MODELS = [small(module) for module in discover.modules("models")]
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=map(discover.name, MODELS))
+def model(request):
+    return configs.build(request.param, MODALITIES)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return jax.jit(model.init)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "image": jnp.asarray(rng.integers(0, 256, (NUM, 4, 4, 1)), jnp.uint8),
+        "vector": jnp.asarray(rng.normal(size=(NUM, 3))),
+        "bits": jnp.asarray(rng.integers(0, 2, (NUM, 5))),
+        "word": jnp.asarray(rng.integers(0, 3, (NUM, 2))),
+    }
+
+
+def prepared(stage, params, batch):
+    return batch if stage.prepare is None else stage.prepare(params, batch)
+
+
+def test_losses_are_finite_scalars(model, params, batch):
+    for stage in model.stages:
+        loss, metrics = stage.loss(params, jax.random.key(1), prepared(stage, params, batch))
+        assert loss.shape == ()
+        assert jnp.isfinite(loss)
+        assert all(jnp.isfinite(value) for value in metrics.values())
+
+
+def check_trainable(stage, params, batch):
+    """Every parameter that the stage owns is moved by its loss, and no other is."""
+    data = prepared(stage, params, batch)
+    gradients = jax.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        name = jax.tree_util.keystr(path)
+        moved = bool(jnp.abs(gradient).max() > 0)
+        assert moved == (path[0].key in stage.trainable), f"{name} {'moved' if moved else 'did not move'} in {stage.name}"
+
+
+def test_a_stage_moves_all_that_it_owns_and_nothing_else(model, params, batch):
+    for stage in model.stages:
+        check_trainable(stage, params, batch)
+
+
+def test_a_joint_encoder_that_is_not_frozen_is_seen(model, params, batch):
+    """The mutant: the last stage's loss computes the joint posterior itself instead of being given it."""
+    stage = model.stages[-1]
+    if stage.prepare is None:
+        pytest.fail(f"Expected a frozen part to unfreeze in {stage.name}")
+    mutant = dataclasses.replace(
+        stage, loss=lambda params, key, batch: stage.loss(params, key, stage.prepare(params, batch)), prepare=None
+    )
+    with pytest.raises(AssertionError, match=r"joint.* moved in"):
+        check_trainable(mutant, params, batch)
+
+
+def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, params, batch):
+    mesh = sharding.make_mesh(1)
+    optimizer = optax.adam(1e-2)
+    for stage in model.stages:
+        data = prepared(stage, params, batch)
+        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
+        trainable = {name: jax.tree.map(jnp.copy, params[name]) for name in stage.trainable}
+        state = step.TrainState(
+            jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), jnp.ones(()), jnp.full((), -1, jnp.int32)
+        )
+        frozen = {name: value for name, value in params.items() if name not in stage.trainable}
+        first, _ = stage.loss(params, jax.random.key(2), data)
+        state, _ = call(state, frozen, jax.random.key(1), data)
+        assert int(state.failed_step) == -1
+        last, _ = stage.loss({**params, **state.trainable}, jax.random.key(2), data)
+        assert last < first
+        assert call._cache_size() == 1
+
+
+def test_every_subset_samples(model, params, batch):
+    names = tuple(model.specs)
+    for subset in [*subsets.proper(names), names]:
+        observed = {name: batch[name] for name in subset}
+        z, info = model.sample_posterior(params, jax.random.key(3), observed, num_samples=3)
+        assert z.shape == (3, NUM, model.latent_dim)
+        assert jnp.isfinite(z).all()
+        assert {leaf.shape for leaf in info} == {(NUM,)}
+        density = model.posterior_log_density(params, observed, z)
+        assert density.shape == (3, NUM)
+        assert jnp.isfinite(density).all()
+    assert model.sample_prior(params, jax.random.key(3), num_samples=7).shape == (7, model.latent_dim)
+
+
+def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
+    draw = lambda names: model.sample_posterior(params, jax.random.key(3), {n: batch[n] for n in names}, num_samples=2)[0]
+    np.testing.assert_array_equal(draw(["bits", "image"]), draw(["image", "bits"]))
+
+
+def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, batch):
+    names = tuple(model.specs)
+    for size in range(2, len(names)):
+        for subset in subsets.of_size(names, size):  # the first one of a size compiles
+            with jax.log_compiles(False):
+                before = compilations()
+                model.sample_posterior(params, jax.random.key(0), {n: batch[n] for n in subset}, num_samples=5)
+                fresh = compilations() - before
+            if subset != subsets.of_size(names, size)[0]:
+                assert fresh <= 1, f"{subset}: {fresh} compilations"  # at most the encoder of a modality first seen
+
+
+_COUNT = [0]
+
+
+def _count(event, duration, **_):
+    _COUNT[0] += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
+def compilations():
+    return _COUNT[0]
+
+
+def test_decoded_parameters_have_their_shapes(model, params):
+    decoded = model.decode(params, jnp.zeros((2, 3, model.latent_dim)))
+    assert {name: value.shape for name, value in decoded.items()} == {
+        name: (2, 3, *spec.parameter_shape) for name, spec in model.specs.items()
+    }
+    assert decoded["image"].min() > 0
+    assert decoded["image"].max() < 1
+
+
+def test_the_importance_bound_lies_above_the_elbo(model, params, batch):
+    elbo = jnp.stack([model.elbo(params, jax.random.key(i), batch) for i in range(50)]).mean(0)
+    bound = model.log_likelihood(params, jax.random.key(0), batch, num_importance=500)
+    assert bound.shape == (NUM,)
+    assert (bound > elbo - 0.5).all()
+    assert bound.mean() > elbo.mean()
+
+
+@pytest.mark.parametrize(
+    ("observed", "message"),
+    [
+        ({"imag": (NUM, 4, 4, 1)}, r"Expected modalities of .* got \['imag'\]"),
+        ({"vector": (NUM, 4)}, r"'vector' of shape \(B, 3\), got \(16, 4\)"),
+        ({"vector": (NUM, 3), "bits": (NUM + 1, 5)}, "as many observations"),
+        ({}, "at least one observed"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_name(model, params, observed, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample_posterior(params, jax.random.key(0), {k: jnp.zeros(v) for k, v in observed.items()}, num_samples=1)

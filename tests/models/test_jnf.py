@@ -1,0 +1,143 @@
+"""JNF with linear networks against the exact posteriors of its own learned decoders."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import experiment
+from jnf_jax import specs, subsets
+from jnf_jax.data import linear_gaussian
+from jnf_jax.flows import identity
+from jnf_jax.models import jnf
+from jnf_jax.networks import mlp
+from jnf_jax.training import stages
+
+NUM = 200
+NUM_SAMPLES = 400
+LARGEST_KL = 0.05  # nats, of a posterior in two dimensions, mean over test observations
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The experiment linear_gaussian/jnf, and the same stage 1 with plain Gaussian experts."""
+
+    config = experiment.find("linear_gaussian/jnf")
+    out = {}
+    for name, flow in (("flow", config.model.flow), ("gaussian", identity.Config())):
+        variant = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
+        model, data = experiment.build(variant)
+        params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training)
+        out[name] = (model, params, data["test"].take(NUM))
+    return out
+
+
+def exact(model, params, observed):
+    """The posterior under the learned decoders, which are linear."""
+    maps = {}
+    for name in model.specs:
+        dense = params["decoders"][name]["params"]["Dense_0"]
+        maps[name] = linear_gaussian.LinearMap(
+            np.asarray(dense["kernel"]).T, np.asarray(dense["bias"]), model.specs[name].scale
+        )
+    return linear_gaussian.posterior(maps, observed)
+
+
+def divergence(model, params, test, subset):
+    """KL(exact || ours), `[N]`: the normaliser, where ours has none, by importance sampling from the exact one."""
+    observed = {name: test.arrays[name] for name in subset}
+    mean, covariance = exact(model, params, observed)
+    root = np.linalg.cholesky(covariance)
+    noise = np.random.default_rng(0).normal(size=(NUM_SAMPLES, NUM, mean.shape[1]))
+    z = mean + noise @ root.T
+    log_exact = -0.5 * (noise**2).sum(-1) - np.log(np.diag(root)).sum() - 0.5 * mean.shape[1] * np.log(2 * np.pi)
+    log_ours = np.asarray(model.posterior_log_density(params, observed, jnp.asarray(z)))
+    log_ratio = log_exact - log_ours
+    normaliser = 0.0
+    if 1 < len(subset) < len(model.specs):
+        normaliser = np.log(np.mean(np.exp(-log_ratio - np.max(-log_ratio, 0)), 0)) + np.max(-log_ratio, 0)
+    return log_ratio.mean(0) + normaliser
+
+
+def test_every_posterior_is_close_to_the_exact_one_of_its_decoders(trained):
+    model, params, test = trained["flow"]
+    names = tuple(model.specs)
+    for subset in [*subsets.proper(names), names]:
+        kl = divergence(model, params, test, subset)
+        assert -0.01 < kl.mean() < LARGEST_KL, f"{subset}: {kl.mean():.4f}"
+
+
+def test_the_flow_is_not_worse_than_the_gaussian(trained):
+    for name in trained["flow"][0].specs:
+        flow, gaussian = (divergence(*trained[kind], (name,)) for kind in ("flow", "gaussian"))
+        difference = flow - gaussian
+        assert difference.mean() < 3 * difference.std() / np.sqrt(NUM), (
+            f"{name}: {flow.mean():.4f} against {gaussian.mean():.4f}"
+        )
+
+
+def test_draws_of_subsets_have_the_moments_of_the_exact_posterior(trained):
+    model, params, test = trained["flow"]
+    for subset in subsets.of_size(tuple(model.specs), 2):
+        observed = {name: test.arrays[name] for name in subset}
+        mean, covariance = exact(model, params, observed)
+        z, info = model.sample_posterior(params, jax.random.key(1), observed, num_samples=400)
+        assert not np.asarray(info.improper).any()
+        whitened = (np.asarray(z) - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
+        # a posterior within LARGEST_KL nats of N(0, I) has a mean within sqrt(2 KL) of 0 and variances as close to 1
+        assert np.abs(whitened.mean(0)).mean() < np.sqrt(2 * LARGEST_KL)
+        assert np.abs(whitened.var(0).mean(0) - 1).max() < np.sqrt(2 * LARGEST_KL)
+
+
+def test_the_importance_estimate_is_the_exact_log_likelihood(trained):
+    model, params, test = trained["flow"]
+    for subset in (("x1",), tuple(model.specs)):
+        observed = {name: test.arrays[name] for name in subset}
+        estimate = np.asarray(model.log_likelihood(params, jax.random.key(0), observed, num_importance=500))
+        weights, biases = [], []
+        for name in subset:
+            dense = params["decoders"][name]["params"]["Dense_0"]
+            weights.append(np.asarray(dense["kernel"]).T)
+            biases.append(np.asarray(dense["bias"]))
+        weight = np.concatenate(weights)
+        x = np.concatenate([observed[name] for name in subset], axis=1) - np.concatenate(biases)
+        covariance = weight @ weight.T + np.eye(len(weight))
+        expected = jax.vmap(lambda x: jax.scipy.stats.multivariate_normal.logpdf(x, jnp.zeros(len(weight)), covariance))(x)
+        np.testing.assert_allclose(estimate.mean(), np.asarray(expected).mean(), atol=0.02)
+
+
+def test_rescaling_weighs_each_modality_by_the_largest_over_its_own_size():
+    modalities = {"a": specs.ModalitySpec(shape=(2,)), "b": specs.ModalitySpec(shape=(8,))}
+    base = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=())
+
+    plain, rescaled = (jnf.build(dataclasses.replace(base, rescale=r), modalities) for r in (False, True))
+    params = plain.init(jax.random.key(0))
+    batch = {"a": jnp.ones((4, 2)), "b": jnp.ones((4, 8))}
+    first, metrics = plain.stages[0].loss(params, jax.random.key(1), batch)
+    second, _ = rescaled.stages[0].loss(params, jax.random.key(1), batch)
+    np.testing.assert_allclose(second - first, -3 * metrics["log_likelihood/a"], rtol=1e-10)
+
+
+def test_beta_weighs_the_kl_term():
+    modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "ab"}
+    config = lambda beta: jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=(), beta=beta)
+    batch = {name: jnp.ones((4, 2)) for name in "ab"}
+    models = [jnf.build(config(beta), modalities) for beta in (1.0, 2.5)]
+    params = models[0].init(jax.random.key(0))
+    (one, metrics), (two, _) = (model.stages[0].loss(params, jax.random.key(1), batch) for model in models)
+    np.testing.assert_allclose(two - one, 1.5 * metrics["kl"], rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [({"beta": 0.0}, "positive beta"), ({"latent_dim": 0}, "latent dimension of at least 1")]
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        jnf.build(jnf.Config(**options), {name: specs.ModalitySpec(shape=(2,)) for name in "ab"})
+
+
+def test_one_modality_is_refused():
+    with pytest.raises(ValueError, match="at least two modalities"):
+        jnf.build(jnf.Config(), {"a": specs.ModalitySpec(shape=(2,))})

@@ -1,0 +1,87 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax import configs, specs
+from jnf_jax.models import jnf
+from jnf_jax.networks import base, conv, convolution, mlp, resnet
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (7, 7), (7, 10), (32, 5), (64, 64)])
+def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape):
+    x = jax.random.normal(jax.random.key(0), (2, *shape, 3))
+    kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
+    pairs = [
+        (convolution.halve, lambda x, k: jax.lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=DIMENSIONS)),
+        (convolution.double, lambda x, k: jax.lax.conv_transpose(x, k, (2, 2), "SAME", dimension_numbers=DIMENSIONS)),
+    ]
+    for ours, theirs in pairs:
+        np.testing.assert_allclose(ours(x, kernel), theirs(x, kernel), atol=1e-10)
+        gradients = [jax.grad(lambda x, k, f=f: jnp.sin(f(x, k)).sum(), argnums=(0, 1))(x, kernel) for f in (ours, theirs)]
+        for mine, reference in zip(*gradients, strict=True):
+            np.testing.assert_allclose(mine, reference, atol=1e-10)
+
+
+NETWORKS = [
+    mlp.Config(hidden=(8,)),
+    mlp.Config(hidden=()),
+    conv.Config(channels=(4, 4), hidden=8),
+    resnet.Config(channels=4, num_levels=2),
+]
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=["mlp", "linear", "conv", "resnet"])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 64, 3), (9, 14, 2)])
+def test_shapes_and_gradients(config, shape):
+    spec = specs.ModalitySpec(shape=shape, likelihood="laplace", support=(0.0, 1.0))
+    networks = configs.build(config, spec)
+    x, z = jnp.ones((2, *shape)) * 0.3, jax.random.normal(jax.random.key(0), (2, 3))
+    encoder, decoder = networks.encoder.init(jax.random.key(1), x), networks.decoder.init(jax.random.key(2), z)
+    assert networks.encoder.apply(encoder, x).ndim == 2
+    assert networks.decoder.apply(decoder, z).shape == (2, *shape)
+    gradient = jax.grad(lambda p: (networks.decoder.apply(p, z) ** 2).sum())(decoder)
+    assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("config", [conv.Config(channels=(4, 4, 4)), resnet.Config(num_levels=3)])
+@pytest.mark.parametrize(("shape", "message"), [((20,), "image modality"), ((4, 4, 1), "at least 8 pixels")])
+def test_what_is_no_image_is_refused(config, shape, message):
+    with pytest.raises(ValueError, match=message):
+        configs.build(config, specs.ModalitySpec(shape=shape))
+
+
+@pytest.mark.parametrize("transform", base.SCALE_TRANSFORMS)
+def test_scales_are_positive_and_one_at_zero(transform):
+    scale = base.positive(jnp.linspace(-50, 50, 101), transform)
+    assert (scale > 0).all()
+    assert jnp.isfinite(jnp.log(scale)).all()
+    np.testing.assert_allclose(base.positive(jnp.zeros(()), transform), 1, atol=1e-3)
+
+
+def test_unknown_scale_transform_is_refused():
+    with pytest.raises(ValueError, match="Expected a scale transform"):
+        base.positive(jnp.zeros(()), "square")
+
+
+class OwnEncoder(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(6, name="mine")(x.reshape(len(x), -1))
+
+
+def test_modules_of_ones_own_stand_in_for_any_network():
+    modalities = {name: specs.ModalitySpec(shape=(3,)) for name in "ab"}
+    own = base.Networks(encoder=OwnEncoder(), decoder=nn.Dense(3))
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)))
+    model = jnf.build(config, modalities, networks={"a": own}, joint_trunk=nn.Sequential([nn.Dense(5), nn.tanh]))
+    params = model.init(jax.random.key(0))
+    assert "mine" in params["joint"]["encoders"]["a"]["params"]
+    assert "mine" in params["experts"]["encoders"]["a"]["params"]
+    batch = {name: jnp.ones((2, 3)) for name in "ab"}
+    assert jnp.isfinite(model.stages[0].loss(params, jax.random.key(0), batch)[0])
+    with pytest.raises(ValueError, match=r"networks given .* got \['c'\]"):
+        jnf.build(config, modalities, networks={"c": own})

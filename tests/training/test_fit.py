@@ -1,0 +1,186 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax.models import base
+from jnf_jax.training import fit, sharding, step
+
+CONFIG = fit.Config(
+    num_steps=40, batch_size=8, learning_rate=0.05, steps_per_call=10, calls_per_validation=1, schedule="constant"
+)
+
+
+def regression(loss=lambda params, batch: ((params["slope"] * batch["x"] - batch["y"]) ** 2).mean()):
+    return base.Stage(
+        name="regression",
+        trainable=("slope",),
+        loss=lambda params, key, batch: (loss(params, batch), {"slope": params["slope"]}),
+    )
+
+
+def data(num=50, slope=2.0):
+    x = np.random.default_rng(0).normal(size=num)
+    return {"x": x, "y": slope * x}
+
+
+PARAMS = {"slope": jnp.zeros(()), "frozen": jnp.ones(3)}
+
+
+def train(stage=None, config=CONFIG, **options):
+    return fit.fit(stage or regression(), PARAMS, jax.random.key(0), data(), data(20), config=config, **options)
+
+
+def test_it_learns_and_leaves_the_rest_alone():
+    params, complete = train(config=dataclasses.replace(CONFIG, num_steps=200))
+    assert complete
+    np.testing.assert_allclose(params["slope"], 2, atol=0.05)
+    np.testing.assert_array_equal(params["frozen"], PARAMS["frozen"])
+    np.testing.assert_array_equal(PARAMS["slope"], 0)  # the caller's arrays are not donated
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "plateau"])
+def test_every_schedule_trains(schedule):
+    params, _ = train(config=dataclasses.replace(CONFIG, num_steps=200, schedule=schedule))
+    np.testing.assert_allclose(params["slope"], 2, atol=0.2)
+
+
+def test_the_plateau_schedule_lowers_the_rate():
+    stage = regression(loss=lambda params, batch: jnp.sign(params["slope"] - 1e-3) * params["slope"] + 0 * batch["x"].mean())
+    states = Recorder()
+    train(stage, dataclasses.replace(CONFIG, num_steps=100, schedule="plateau", plateau_patience=2), checkpoints=states)
+    assert float(states.states[-1].train.rate_scale) < 0.5
+
+
+class Recorder:
+    def __init__(self, start=None):
+        self.states, self.steps, self.start = [], [], start
+
+    def latest(self, like):
+        return self.start
+
+    def save(self, state, *, step):
+        self.states.append(jax.device_get(state))
+        self.steps.append(step)
+
+
+def test_the_best_weights_come_back_not_the_last():
+    away = regression(loss=lambda params, batch: jnp.where(params["slope"] < 1, -params["slope"], 10 * params["slope"]))
+    reports = []
+    params, _ = train(away, dataclasses.replace(CONFIG, learning_rate=0.3, num_steps=60), on_report=reports.append)
+    losses = [r.validation_loss for r in reports]
+    value = float(params["slope"])
+    assert min(losses) == pytest.approx(-value if value < 1 else 10 * value)
+    assert losses[-1] > min(losses)
+
+
+def test_a_run_continued_from_any_checkpoint_is_bit_for_bit_the_same():
+    whole = Recorder()
+    expected, _ = train(checkpoints=whole)
+    assert whole.steps == [10, 20, 30, 40]
+    for state in whole.states[:-1]:
+        again, _ = train(checkpoints=Recorder(start=state))
+        np.testing.assert_array_equal(again["slope"], expected["slope"])
+
+
+def test_stopping_saves_the_state_and_says_so():
+    states = Recorder()
+    config = dataclasses.replace(CONFIG, calls_per_validation=4)
+    _, complete = train(config=config, checkpoints=states, should_stop=lambda: True)
+    assert not complete
+    assert states.steps == [10]
+    again, complete = train(config=config, checkpoints=Recorder(start=states.states[0]))
+    assert complete
+    np.testing.assert_array_equal(again["slope"], train(config=config)[0]["slope"])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights():
+    stage = regression(
+        loss=lambda params, batch: jnp.where(params["slope"] > 0.6, jnp.nan, -params["slope"] + 0 * batch["x"].mean())
+    )
+    with pytest.raises(fit.NonFiniteError, match=r"at step \d+ of stage 'regression'") as caught:
+        train(stage)
+    assert 0.5 < float(caught.value.params["slope"]) < 0.75
+    assert 10 < caught.value.failed_step < 20
+    np.testing.assert_array_equal(caught.value.params["frozen"], PARAMS["frozen"])
+
+
+def test_early_stopping():
+    reports = []
+    stage = regression(loss=lambda params, batch: params["slope"] ** 2 + 0 * batch["x"].mean())
+    _, complete = train(stage, dataclasses.replace(CONFIG, num_steps=1000, early_stopping=3), on_report=reports.append)
+    assert complete
+    assert len(reports) < 20
+
+
+def test_clipping_bounds_the_first_update():
+    config = dataclasses.replace(CONFIG, num_steps=1, steps_per_call=1, clip_norm=1e-12)
+    params, _ = train(config=config)
+    assert abs(float(params["slope"])) < CONFIG.learning_rate
+
+
+def test_one_compilation_a_stage_and_no_transfer_within_a_call():
+    calls = []
+    original = step.make_train_call
+
+    def recording(*args, **options):
+        call = original(*args, **options)
+        calls.append(call)
+
+        def guarded(*call_args):
+            with jax.transfer_guard("disallow"):
+                return call(*call_args)
+
+        return guarded
+
+    step.make_train_call = recording
+    try:
+        train()
+    finally:
+        step.make_train_call = original
+    (call,) = calls
+    assert call._cache_size() == 1
+
+
+def test_every_example_is_seen_once_an_epoch():
+    seen = []
+    stage = base.Stage(
+        name="count",
+        trainable=("slope",),
+        loss=lambda params, key, batch: (params["slope"] * 0.0, {"sum": batch["x"].sum(), "squares": (batch["x"] ** 2).sum()}),
+    )
+    rows = {"x": np.arange(32.0)}
+    config = dataclasses.replace(CONFIG, num_steps=8, steps_per_call=4)
+    fit.fit(stage, PARAMS, jax.random.key(0), rows, rows, config=config, on_report=lambda r: seen.append(r.metrics))
+    for metrics in seen:  # means over the four batches of one epoch
+        assert 4 * metrics["sum"] == np.arange(32.0).sum()
+        assert 4 * metrics["squares"] == (np.arange(32.0) ** 2).sum()
+
+
+def test_validation_is_exact_whatever_the_batch():
+    losses = set()
+    for batch_size in (1, 8, 20):
+        reports = []
+        config = dataclasses.replace(CONFIG, num_steps=1, steps_per_call=1, batch_size=batch_size, learning_rate=1e-12)
+        train(config=config, on_report=reports.append)
+        losses.add(round(reports[-1].validation_loss, 9))
+    assert len(losses) == 1
+
+
+def test_a_mesh_of_several_devices_trains_the_same():
+    one, _ = train(mesh=sharding.make_mesh(1))
+    four, _ = train(mesh=sharding.make_mesh(4))
+    np.testing.assert_allclose(one["slope"], four["slope"], rtol=1e-10)
+
+
+def test_what_cannot_be_trained_is_refused_before_compiling():
+    with pytest.raises(ValueError, match="divisible by the 4 devices"):
+        train(config=dataclasses.replace(CONFIG, batch_size=6), mesh=sharding.make_mesh(4))
+    with pytest.raises(ValueError, match="at least one batch of 64 examples, got 50"):
+        train(config=dataclasses.replace(CONFIG, batch_size=64))
+    with pytest.raises(ValueError, match=r"params with the entries \['slope'\]"):
+        fit.fit(regression(), {"other": jnp.ones(())}, jax.random.key(0), data(), data(), config=CONFIG)
+    with pytest.raises(ValueError, match="positive learning rate"):
+        dataclasses.replace(CONFIG, learning_rate=0.0)
