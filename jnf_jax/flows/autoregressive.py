@@ -18,7 +18,6 @@ Conditioner = Callable[[types.Params, types.Array], tuple[types.Array, types.Arr
 _LARGEST = 1e6  # iterates that are not yet right stay finite: a masked weight times infinity would be NaN
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def solve(conditioner: Conditioner, params: types.Params, y: types.Array) -> types.Array:
     """Returns the x `[D]` that a block maps to `y`.
 
@@ -30,6 +29,11 @@ def solve(conditioner: Conditioner, params: types.Params, y: types.Array) -> typ
       params: of the conditioner.
       y: `[D]`.
     """
+    return _solve(conditioner, params, y.astype(jnp.result_type(y, *jax.tree.leaves(params))))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _solve(conditioner: Conditioner, params: types.Params, y: types.Array) -> types.Array:
     dim = y.shape[-1]
     tolerance = 4 * jnp.finfo(y.dtype).eps
 
@@ -46,10 +50,10 @@ def solve(conditioner: Conditioner, params: types.Params, y: types.Array) -> typ
     return jax.lax.while_loop(unfinished, one_pass, (0, jnp.zeros_like(y), jnp.asarray(jnp.inf, y.dtype)))[1]
 
 
-@solve.defjvp
+@_solve.defjvp
 def _solve_jvp(conditioner, primals, tangents):
     params, y = primals
-    x = solve(conditioner, params, y)
+    x = _solve(conditioner, params, y)
 
     def residual(params, y, x):
         shift, log_scale = conditioner(params, x)

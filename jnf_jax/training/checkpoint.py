@@ -39,8 +39,7 @@ class Directory:
         folder = self.path / str(step)
         self._manifest(step).unlink(missing_ok=True)  # from here to the end this step does not exist
         shutil.rmtree(folder, ignore_errors=True)
-        with ocp.Context():
-            ocp.save_pytree(folder, state)
+        ocp.save(folder, state)
         manifest = {"leaves": _leaves(state), "files": {name: _sha256(folder / name) for name in _files(folder)}}
         write_json(self._manifest(step), manifest)
         for old in self.steps()[: -self._keep]:
@@ -63,7 +62,7 @@ class Directory:
                 self.damaged.append(trouble)
                 continue
             _check_leaves(manifest["leaves"], _leaves(like), self.path / str(step))
-            return ocp.load_pytree(self.path / str(step), like)
+            return ocp.load(self.path / str(step), like)
         if self.damaged:
             raise ValueError(f"Expected a whole checkpoint in {self.path}, got damaged ones only: {'; '.join(self.damaged)}.")
         return None

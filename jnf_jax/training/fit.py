@@ -156,10 +156,11 @@ def fit(
         raise ValueError(f"Expected at least one batch of {config.batch_size} examples, got {num_examples} examples.")
     everywhere = sharding.replicated(mesh)
     train, validation = jax.device_put((train, validation), everywhere)
-    params = jax.device_put(params, everywhere)
+    params, key = jax.device_put((params, key), everywhere)
     frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     optimizer = make_optimizer(config)
     plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=config.plateau_patience)
+    update_plateau = jax.jit(lambda state, loss: plateau.update({}, state, value=loss)[1])
     call = step.make_train_call(stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call)
     validate = step.make_validation(stage, batch_size=config.batch_size)
 
@@ -179,12 +180,12 @@ def fit(
         validated = None
         if failed < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key, validation)
-            state = _judge(state, loss, plateau, config)
+            state = _judge(state, loss, update_plateau, config)
             validated = float(loss)
         metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
         on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
         if failed >= 0:
-            raise NonFiniteError(stage.name, int(failed), {**params, **_last_good(state)})
+            raise NonFiniteError(stage.name, int(failed), {**params, **state.train.trainable})
         stopping = should_stop()
         if checkpoints is not None and (validated is not None or stopping):
             checkpoints.save(state, step=taken)
@@ -239,7 +240,7 @@ def _initial_state(stage, params, optimizer, plateau) -> FitState:
     )
 
 
-def _judge(state: FitState, loss: types.Array, plateau, config: Config) -> FitState:
+def _judge(state: FitState, loss: types.Array, update_plateau, config: Config) -> FitState:
     """Returns the state after a validation."""
     better = bool(np.asarray(loss) < np.asarray(state.best_loss))
     copy = lambda tree: jax.tree.map(jnp.copy, tree)
@@ -248,14 +249,10 @@ def _judge(state: FitState, loss: types.Array, plateau, config: Config) -> FitSt
     else:
         state = state._replace(since_best=state.since_best + 1)
     if config.schedule == "plateau":
-        _, new = plateau.update({}, state.plateau, value=loss)
-        state = state._replace(plateau=new, train=state.train._replace(rate_scale=jnp.asarray(new.scale)))
+        new = update_plateau(state.plateau, loss)
+        state = state._replace(plateau=new, train=state.train._replace(rate_scale=jnp.copy(new.scale)))
     return state
 
 
 def _stopped_early(state: FitState, config: Config) -> bool:
     return config.early_stopping is not None and int(state.since_best) >= config.early_stopping
-
-
-def _last_good(state: FitState) -> types.Params:
-    return state.train.trainable

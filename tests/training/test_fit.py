@@ -164,7 +164,7 @@ def test_validation_is_exact_whatever_the_batch():
     for batch_size in (1, 8, 20):
         reports = []
         config = dataclasses.replace(CONFIG, num_steps=1, steps_per_call=1, batch_size=batch_size, learning_rate=1e-12)
-        train(config=config, on_report=reports.append)
+        train(config=config, mesh=sharding.make_mesh(1), on_report=reports.append)
         losses.add(round(reports[-1].validation_loss, 9))
     assert len(losses) == 1
 

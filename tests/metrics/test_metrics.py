@@ -1,0 +1,90 @@
+import jax
+import numpy as np
+import pytest
+
+from jnf_jax import configs, specs
+from jnf_jax.data import linear_gaussian, source
+from jnf_jax.metrics import classifiers, coherence, diversity
+from jnf_jax.models import jnf
+from jnf_jax.networks import mlp
+from jnf_jax.posteriors import hmc
+from jnf_jax.training import fit
+
+
+def test_coherence_of_known_predictions():
+    labels = np.array([0, 1, 2, 3])
+    predicted = {"a": np.array([0, 1, 2, 3]), "b": np.array([0, 1, 0, 0]), "c": np.array([0, 0, 0, 0])}
+    assert coherence.conditional(predicted, labels, ("a",)) == {"b": 0.5, "c": 0.25}
+    assert coherence.joint(predicted) == 0.25
+
+
+def test_coherence_by_size_averages_over_subsets_and_targets():
+    by_subset = {("a",): {"b": 0.5, "c": 0.25}, ("b",): {"a": 1.0, "c": 0.25}, ("a", "b"): {"c": 0.9}}
+    assert coherence.by_size(by_subset) == {1: 0.5, 2: 0.9}
+
+
+def test_pairwise_distance_of_known_points():
+    points = np.array([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]])  # distances 5, 0, 5 over sqrt(2)
+    np.testing.assert_allclose(diversity.pairwise_distance(points), 10 / 3 / np.sqrt(2))
+    with pytest.raises(ValueError, match="at least two images"):
+        diversity.pairwise_distance(points[:1])
+
+
+def test_diversity_is_one_for_real_images_and_zero_for_copies():
+    rng = np.random.default_rng(0)
+    classes = np.repeat([0, 1], 300)
+    real = rng.normal(size=(600, 4, 4, 1)) * (1 + 3 * classes)[:, None, None, None]
+    again = rng.normal(size=(2, 200, 4, 4, 1)) * np.array([1, 4])[:, None, None, None, None]
+    assert diversity.diversity(again, np.array([0, 1]), real, classes) == pytest.approx(1, abs=0.05)
+    copies = np.repeat(again[:, :1], 5, axis=1)
+    assert diversity.diversity(copies, np.array([0, 1]), real, classes) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def small():
+    data = {s: linear_gaussian.build(linear_gaussian.Config(num_train=400, num_test=25), s) for s in source.SPLITS}
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), sampler=hmc.Config(num_warmup=20, num_chains=2))
+    model = configs.build(config, data["train"].specs)
+    return model, jax.jit(model.init)(jax.random.key(0)), data
+
+
+@pytest.mark.parametrize("subset", [("x1",), ("x0", "x2"), ("x0", "x1", "x2")])
+def test_draws_of_the_last_batch_are_filled_up_and_cut(small, subset):
+    model, params, data = small
+    draws = coherence.draw(model, params, jax.random.key(0), data["test"], subset, num_samples=3, batch_size=10)
+    assert draws.z.shape == (3, 25, 2)
+    assert {field.shape for field in draws.info} == {(25,)}
+    assert np.isfinite(draws.z).all()
+
+
+def test_classes_of_decoded_codes_do_not_depend_on_the_batch(small):
+    model, params, _ = small
+    judges = classifiers.build(classifiers.Config(network=mlp.Config(hidden=(8,))), model.specs, 2)
+    judge_params = judges.init(jax.random.key(1))
+    z = np.random.default_rng(0).normal(size=(23, 2))
+    whole, parts = (coherence.decoded_classes(model, params, judges, judge_params, z, batch_size=size) for size in (23, 7))
+    for name in model.specs:
+        np.testing.assert_array_equal(whole[name], parts[name])
+
+
+def test_classifiers_learn_real_data(small):
+    _, _, data = small
+    config = classifiers.Config(network=mlp.Config(hidden=(16,)))
+    judges = classifiers.build(config, data["train"].specs, 2)
+    params = judges.init(jax.random.key(0))
+    training = fit.Config(num_steps=400, batch_size=64, learning_rate=1e-2)
+    batches = [classifiers.as_batch(data[split]) for split in ("train", "validation")]
+    params, _ = fit.fit(judges.stage, params, jax.random.key(1), *batches, config=training)
+    predicted = classifiers.predictions(judges, params, "x2", data["validation"].arrays["x2"])
+    exact = linear_gaussian.posterior(linear_gaussian.maps(linear_gaussian.Config()), {"x2": data["validation"].arrays["x2"]})[
+        0
+    ]
+    bayes = ((exact[:, 0] > 0) == data["validation"].labels).mean()  # no classifier does better on average
+    accuracy = (predicted == data["validation"].labels).mean()
+    assert accuracy > bayes - 5 * np.sqrt(0.25 / len(predicted))
+
+
+def test_data_without_labels_have_no_classifiers():
+    part = source.Source(specs={"a": specs.ModalitySpec(shape=(1,))}, arrays={"a": np.zeros((3, 1))})
+    with pytest.raises(ValueError, match="without labels"):
+        classifiers.as_batch(part)
