@@ -154,11 +154,16 @@ def use_compilation_cache() -> None:
 
 
 def main(function) -> None:
-    """Runs a script's `main`; what users got wrong ends it with one clear line and exit code 2."""
+    """Runs a script's `main`; what users got wrong ends it with one clear line and exit code 2.
+
+    Such errors begin with "Expected", by the house's rule; any other is a bug and keeps its traceback.
+    """
     use_compilation_cache()
     try:
         sys.exit(function())
     except (ValueError, FileNotFoundError) as error:
+        if not str(error).startswith("Expected"):
+            raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

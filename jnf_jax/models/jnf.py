@@ -117,7 +117,7 @@ def build(
                 begin=begin_experts,
             ),
         ),
-        sample_prior=functools.partial(sample_prior, parts),
+        sample_prior=jax.jit(functools.partial(sample_prior, parts), static_argnames="num_samples"),
         sample_posterior=make_sampler(parts),
         posterior_log_density=jax.jit(functools.partial(posterior_log_density, parts)),
         decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
@@ -210,7 +210,6 @@ def flow_of(parts: Parts, params: types.Params, name: str) -> types.Params:
     return jax.tree.map(lambda leaf: leaf[index], params["experts"]["flows"])
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="num_samples")
 def sample_prior(parts: Parts, params: types.Params, key: types.Array, *, num_samples: int) -> types.Array:
     """Returns draws of p(z), `[S, D]`."""
     del params
