@@ -39,7 +39,7 @@ class Config(configs.Component):
     activation: str = "silu"
     log_scale_bound: float = 4.0
     widening: bool = False
-    input_bound: float = 6.0
+    input_bound: float = 2.5
     num_bins: int = 8
     range: float = 6.0
 

@@ -34,7 +34,7 @@ class Config(configs.Component):
     activation: str = "silu"
     log_scale_bound: float = 4.0
     widening: bool = False
-    input_bound: float = 6.0
+    input_bound: float = 2.5
 
 
 def build(config: Config, dim: int, *, reverse: bool = False) -> base.Flow:

@@ -35,7 +35,7 @@ class Config(configs.Component):
     network: configs.Component = conv.Config(channels=(16, 32), hidden=128)
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
     seed: int = 0
-    training: fit.Config = fit.Config(num_steps=1_200, batch_size=128, learning_rate=2e-3)
+    training: fit.Config = fit.Config(num_steps=800, batch_size=128, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)

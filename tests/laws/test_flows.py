@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import discover
 import jax
@@ -36,15 +37,13 @@ NARROW = [c for c in FLOWS if not getattr(c, "widening", False)]
 each_flow = pytest.mark.parametrize("config", FLOWS, ids=map(label, FLOWS))
 
 
+@functools.cache
 def built(config, dim, *, spread=0.3):
     """A flow with parameters far enough from their start that nothing is the identity by accident."""
     flow = configs.build(config, dim)
-    params = flow.init(jax.random.key(0))
-    leaves, tree = jax.tree.flatten(params)
-    moved = [
-        leaf + spread / np.sqrt(leaf.shape[0]) * jax.random.normal(jax.random.key(i), leaf.shape)
-        for i, leaf in enumerate(leaves)
-    ]
+    leaves, tree = jax.tree.flatten(jax.jit(flow.init)(jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    moved = [leaf + spread / np.sqrt(leaf.shape[0]) * rng.normal(size=leaf.shape) for leaf in leaves]
     return flow, jax.tree.unflatten(tree, moved)
 
 

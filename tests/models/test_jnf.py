@@ -113,7 +113,7 @@ def test_rescaling_weighs_each_modality_by_the_largest_over_its_own_size():
     base = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=())
 
     plain, rescaled = (jnf.build(dataclasses.replace(base, rescale=r), modalities) for r in (False, True))
-    params = plain.init(jax.random.key(0))
+    params = jax.jit(plain.init)(jax.random.key(0))
     batch = {"a": jnp.ones((4, 2)), "b": jnp.ones((4, 8))}
     first, metrics = plain.stages[0].loss(params, jax.random.key(1), batch)
     second, _ = rescaled.stages[0].loss(params, jax.random.key(1), batch)
@@ -125,7 +125,7 @@ def test_beta_weighs_the_kl_term():
     config = lambda beta: jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=(), beta=beta)
     batch = {name: jnp.ones((4, 2)) for name in "ab"}
     models = [jnf.build(config(beta), modalities) for beta in (1.0, 2.5)]
-    params = models[0].init(jax.random.key(0))
+    params = jax.jit(models[0].init)(jax.random.key(0))
     (one, metrics), (two, _) = (model.stages[0].loss(params, jax.random.key(1), batch) for model in models)
     np.testing.assert_allclose(two - one, 1.5 * metrics["kl"], rtol=1e-10)
 

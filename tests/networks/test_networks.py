@@ -11,7 +11,7 @@ from jnf_jax.networks import base, conv, convolution, mlp, resnet
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (7, 7), (7, 10), (32, 5), (64, 64)])
+@pytest.mark.parametrize("shape", [(28, 28), (7, 10), (32, 5)])
 def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape):
     x = jax.random.normal(jax.random.key(0), (2, *shape, 3))
     kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
@@ -20,30 +20,36 @@ def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape):
         (convolution.double, lambda x, k: jax.lax.conv_transpose(x, k, (2, 2), "SAME", dimension_numbers=DIMENSIONS)),
     ]
     for ours, theirs in pairs:
-        np.testing.assert_allclose(ours(x, kernel), theirs(x, kernel), atol=1e-10)
-        gradients = [jax.grad(lambda x, k, f=f: jnp.sin(f(x, k)).sum(), argnums=(0, 1))(x, kernel) for f in (ours, theirs)]
+        np.testing.assert_allclose(jax.jit(ours)(x, kernel), jax.jit(theirs)(x, kernel), atol=1e-10)
+        loss = lambda f: lambda x, k: jnp.sin(f(x, k)).sum()
+        gradients = [jax.jit(jax.grad(loss(f), argnums=(0, 1)))(x, kernel) for f in (ours, theirs)]
         for mine, reference in zip(*gradients, strict=True):
             np.testing.assert_allclose(mine, reference, atol=1e-10)
 
 
-NETWORKS = [
-    mlp.Config(hidden=(8,)),
-    mlp.Config(hidden=()),
-    conv.Config(channels=(4, 4), hidden=8),
-    resnet.Config(channels=4, num_levels=2),
-]
-
-
-@pytest.mark.parametrize("config", NETWORKS, ids=["mlp", "linear", "conv", "resnet"])
-@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 64, 3), (9, 14, 2)])
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (mlp.Config(hidden=(8,)), (9, 14, 2)),
+        (mlp.Config(hidden=()), (5,)),
+        *((conv.Config(channels=(4, 4), hidden=8), shape) for shape in [(28, 28, 1), (32, 32, 3), (64, 64, 3), (9, 14, 2)]),
+        *((resnet.Config(channels=4, num_levels=2), shape) for shape in [(28, 28, 3), (9, 14, 2)]),
+    ],
+)
 def test_shapes_and_gradients(config, shape):
     spec = specs.ModalitySpec(shape=shape, likelihood="laplace", support=(0.0, 1.0))
     networks = configs.build(config, spec)
     x, z = jnp.ones((2, *shape)) * 0.3, jax.random.normal(jax.random.key(0), (2, 3))
-    encoder, decoder = networks.encoder.init(jax.random.key(1), x), networks.decoder.init(jax.random.key(2), z)
-    assert networks.encoder.apply(encoder, x).ndim == 2
-    assert networks.decoder.apply(decoder, z).shape == (2, *shape)
-    gradient = jax.grad(lambda p: (networks.decoder.apply(p, z) ** 2).sum())(decoder)
+
+    @jax.jit
+    def run():
+        encoder, decoder = networks.encoder.init(jax.random.key(1), x), networks.decoder.init(jax.random.key(2), z)
+        gradient = jax.grad(lambda p: (networks.decoder.apply(p, z) ** 2).sum())(decoder)
+        return networks.encoder.apply(encoder, x), networks.decoder.apply(decoder, z), gradient
+
+    features, image, gradient = run()
+    assert features.ndim == 2
+    assert image.shape == (2, *shape)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
 
 
@@ -78,7 +84,7 @@ def test_modules_of_ones_own_stand_in_for_any_network():
     own = base.Networks(encoder=OwnEncoder(), decoder=nn.Dense(3))
     config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)))
     model = jnf.build(config, modalities, networks={"a": own}, joint_trunk=nn.Sequential([nn.Dense(5), nn.tanh]))
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     assert "mine" in params["joint"]["encoders"]["a"]["params"]
     assert "mine" in params["experts"]["encoders"]["a"]["params"]
     batch = {name: jnp.ones((2, 3)) for name in "ab"}

@@ -13,7 +13,7 @@ CONFIG = experiment.Config(
     data=polydigits.Config(),
     model=jnf.Config(latent_dim=24, beta=2.5, network=conv.Config(channels=(16, 32), hidden=128)),
     training={
-        "joint": fit.Config(num_steps=2_500, learning_rate=2e-3),
+        "joint": fit.Config(num_steps=2_000, learning_rate=2e-3),
         "experts": fit.Config(num_steps=2_000),
     },
 )
