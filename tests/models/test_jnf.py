@@ -27,7 +27,8 @@ def trained():
     config = experiment.find("linear_gaussian/jnf")
     out = {}
     for name, flow in (("flow", config.model.flow), ("gaussian", identity.Config())):
-        variant = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow))
+        training = {stage: dataclasses.replace(settings, num_steps=1_500) for stage, settings in config.training.items()}
+        variant = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow), training=training)
         model, data = experiment.build(variant)
         params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training)
         out[name] = (model, params, data["test"].take(NUM))
@@ -81,9 +82,9 @@ def test_the_flow_is_not_worse_than_the_gaussian(trained):
 def test_draws_of_subsets_have_the_moments_of_the_exact_posterior(trained):
     model, params, test = trained["flow"]
     for subset in subsets.of_size(tuple(model.specs), 2):
-        observed = {name: test.arrays[name] for name in subset}
+        observed = {name: test.arrays[name][:50] for name in subset}
         mean, covariance = exact(model, params, observed)
-        z, info = model.sample_posterior(params, jax.random.key(1), observed, num_samples=400)
+        z, info = model.sample_posterior(params, jax.random.key(1), observed, num_samples=100)
         assert not np.asarray(info.improper).any()
         whitened = (np.asarray(z) - mean) @ np.linalg.inv(np.linalg.cholesky(covariance)).T
         # a posterior within LARGEST_KL nats of N(0, I) has a mean within sqrt(2 KL) of 0 and variances as close to 1
