@@ -102,8 +102,9 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
 def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:
     """Returns whether the log density grows along some ray far from the prior's mass, as it does where the product is improper.
 
-    The rays run along both directions of every axis, towards each chain's end and along each chain's way: a chain drifts where the
-    density does not fall off, whatever its acceptance rate says.
+    The rays run along both directions of every axis and of every principal curvature at the chains' mean (exact for Gaussians), towards
+    each chain's end and along each chain's way: a chain drifts where the density does not fall off, whatever its acceptance
+    rate says. The curvature costs D gradients.
 
     Args:
       target: log density of one point.
@@ -115,7 +116,9 @@ def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Arr
     """
     dim = ends.shape[-1]
     axes = jnp.eye(dim, dtype=ends.dtype)
-    towards = jnp.concatenate([axes, -axes, _unit(ends), _unit(ends - starts)])
+    curvature = jax.hessian(target)(ends.mean(0))
+    principal = jnp.linalg.eigh(jnp.nan_to_num(curvature))[1].T
+    towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends), _unit(ends - starts)])
     near, far = (jax.vmap(target)(radius * towards) for radius in _RAY_RADII)
     return ~jnp.all(far < near)
 
