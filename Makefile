@@ -10,7 +10,6 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: some minutes on 2 cores
 	$(RUN) -m experiments.train polydigits/jnf --workdir runs/demo --resume
 	$(RUN) -m experiments.evaluate --workdir runs/demo
-	$(RUN) -m experiments.sample --workdir runs/demo
 	$(RUN) -m experiments.figures --workdir runs/demo
 
 test: $(STAMP)  ## the tests, without the slow ones

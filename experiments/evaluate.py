@@ -45,7 +45,7 @@ class Arguments:
 
     workdir: pathlib.Path
     seed: int = 0
-    num_observations: int = 250
+    num_observations: int = 200
     num_samples: int = 8
     num_prior: int = 10_000
     num_likelihood: int = 100
