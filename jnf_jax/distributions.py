@@ -75,11 +75,6 @@ def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
     return parameters
 
 
-def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Array) -> types.Array:
-    """Returns one draw of the likelihood `[.., *shape]`."""
-    return _likelihood(spec, parameters).sample(seed=key)
-
-
 def _likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array) -> distrax.Distribution:
     match spec.likelihood:
         case "gaussian":

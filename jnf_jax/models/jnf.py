@@ -266,7 +266,10 @@ def make_sampler(parts: Parts):
 
 
 def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
-    """Returns log q(z | x_S) `[.., B]` at z `[.., B, D]`: normalised for one modality and for all, up to a constant in between."""
+    """Returns log q(z | x_S) `[.., B]` at z `[.., B, D]`: normalised for one modality and for all, up to a constant in between.
+
+    In between it is the product itself, without the wall that confines its chains.
+    """
     observed = parts.modalities.ordered(observed)
     names = parts.modalities.names
     if len(observed) == len(names):

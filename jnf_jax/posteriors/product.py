@@ -54,7 +54,7 @@ def sample(
     num_samples: int,
     config: hmc.Config,
 ) -> tuple[types.Array, types.Info]:
-    """Returns draws of the product by Hamiltonian Monte Carlo.
+    """Returns draws of the product by Hamiltonian Monte Carlo, confined by `wall` unless `config.outside` is None.
 
     Args:
       flow: the bijection that all experts share in form.
@@ -95,7 +95,7 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
     if outside is None:
         return jnp.zeros((), z.dtype)
     radius = math.sqrt(scipy.stats.chi2.isf(outside, z.shape[-1]))
-    excess = jnp.maximum(jnp.linalg.norm(z) - radius, 0.0)
+    excess = jnp.sqrt(jnp.maximum(z @ z, radius**2)) - radius  # a norm has no gradient at 0
     return _STEEPNESS * excess**2
 
 

@@ -119,3 +119,15 @@ def test_identity_flow_product_is_the_gaussian_product():
     precision = (1 / base.scale[0] ** 2).sum(0) - 1
     mean = (base.loc[0] / base.scale[0] ** 2).sum(0) / precision
     oracle.check_moments(z, 4, mean[None], jnp.diag(1 / precision))
+
+
+def test_the_wall_is_nothing_in_the_ball_of_the_priors_mass_and_keeps_chains_near_it():
+    norms = np.linalg.norm(np.random.default_rng(0).normal(size=(100_000, 3)), axis=1)
+    radius = np.quantile(norms, 0.99)  # holds all but 1%
+    inside, beyond = jnp.asarray([0.97 * radius, 0.0, 0.0]), jnp.asarray([1.2 * radius, 0.0, 0.0])
+    assert product.wall(inside, 0.01) == 0 < product.wall(beyond, 0.01)
+    assert product.wall(beyond, None) == 0
+    np.testing.assert_array_equal(jax.grad(product.wall)(jnp.zeros(3), 0.01), 0)  # finite in the middle too
+    z, info = gaussian_product([(0.5, 0.5, 3.0)] * 2)  # improper: nothing but the wall holds its chains
+    assert info.improper.all()
+    assert jnp.linalg.norm(z, axis=-1).max() < 6  # the ball of all but 0.1% has radius 4.03
