@@ -13,10 +13,10 @@ demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: some minutes on 2
 	$(RUN) -m experiments.figures --workdir runs/demo
 
 test: $(STAMP)  ## the tests, without the slow ones
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto --dist loadfile
 
 test-all: $(STAMP)  ## all tests
-	$(RUN) -m pytest -n auto -m "slow or not slow"
+	$(RUN) -m pytest -n auto --dist loadfile -m "slow or not slow"
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

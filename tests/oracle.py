@@ -61,6 +61,9 @@ def _compiled(num_samples: int, config: hmc.Config, power):
     return jax.jit(lambda params, key, base: product.sample(flow, params, key, base, num_samples=num_samples, config=config))
 
 
+_ess = jax.jit(functools.partial(blackjax.ess_bulk, chain_axis=1, sample_axis=0))
+
+
 def check_moments(draws, num_chains: int, mean, covariance, *, least_ess: float = 400.0, standard_errors: float = 5.0) -> None:
     """Asserts that the draws of each observation have the exact mean and covariance.
 
@@ -82,8 +85,7 @@ def check_moments(draws, num_chains: int, mean, covariance, *, least_ess: float 
     products = centred[..., :, None] * centred[..., None, :]  # [N, C, B, D, D]
     variance = np.diagonal(covariance)
     spread = variance[:, None] * variance[None, :] + covariance**2
-    ess_mean = np.asarray(blackjax.ess_bulk(jnp.asarray(centred), chain_axis=1, sample_axis=0))
-    ess_products = np.asarray(blackjax.ess_bulk(jnp.asarray(products), chain_axis=1, sample_axis=0))
+    ess_mean, ess_products = (np.asarray(_ess(jnp.asarray(values))) for values in (centred, products))
     assert ess_mean.min() > least_ess, f"ESS {ess_mean.min():.0f} of a mean"
     assert ess_products.min() > least_ess, f"ESS {ess_products.min():.0f} of a covariance"
     mean_error = np.abs(centred.mean((0, 1))) / np.sqrt(variance / ess_mean)

@@ -1,8 +1,8 @@
 """Hamiltonian Monte Carlo over many observations at once, through BlackJAX.
 
-For each observation C chains run side by side. Warm-up has two halves: in both, dual averaging tunes one step size per observation to the
-mean acceptance of its chains; after the first, the diagonal metric is set to the pooled variance of its second
-part. The number of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a
+For each observation C chains run side by side. Warm-up goes in windows: in each, dual averaging tunes one step size per observation to the
+mean acceptance of its chains; after each but the last, the diagonal metric is set to the pooled variance of the window's second
+half. The number of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a
 chain would make every chain wait for the longest).
 """
 
@@ -18,6 +18,7 @@ from blackjax.adaptation import step_size as step_size_adaptation
 from jnf_jax import configs, types
 
 Target = Callable[[Any, types.Array], types.Array]
+_WINDOW = 50  # iterations of warm-up between two metrics, about
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,9 +27,9 @@ class Config(configs.Component):
 
     Attributes:
       num_chains: chains per observation; None for one chain a draw.
-      num_warmup: iterations thrown away (and adapted in) before the first draw.
+      num_warmup: iterations thrown away (and adapted in) before the first draw; rounded up to whole windows of about 50.
       thinning: iterations per kept draw.
-      min_iterations: least number of iterations after warm-up, so that R-hat has something to go by.
+      min_iterations: least number of iterations after warm-up, so that R-hat has something to go by; rounded up to whole draws.
       max_leapfrog_steps: an iteration takes 1 to so many leapfrog steps, uniformly; exactly so many where `jitter` is off.
       jitter: whether the number of leapfrog steps is random.
       adapt: whether step size and metric are adapted; otherwise `step_size` and the unit metric are used throughout.
@@ -67,10 +68,13 @@ class Config(configs.Component):
         """Returns C for S draws."""
         return num_samples if self.num_chains is None else self.num_chains
 
+    def draws_for(self, num_samples: int) -> int:
+        """Returns the number of draws of each chain after warm-up, those that serve the diagnostics alone included."""
+        return max(-(-num_samples // self.chains_for(num_samples)), -(-self.min_iterations // self.thinning))
+
     def iterations_for(self, num_samples: int) -> int:
         """Returns the number of iterations of each chain after warm-up."""
-        draws = -(-num_samples // self.chains_for(num_samples))
-        return max(self.thinning * draws, self.min_iterations)
+        return self.thinning * self.draws_for(num_samples)
 
 
 REFERENCE = Config(
@@ -127,24 +131,16 @@ def sample(
             lambda s, k: (move(k, s, step_size, variance)[0], None), states, jax.random.split(warmup_key, config.num_warmup)
         )
 
-    per_chain = -(-num_samples // starts.shape[1])
-    iterations = config.iterations_for(num_samples)
-    skipped = iterations - config.thinning * per_chain  # iterations that serve the diagnostics alone
-
     def step(states, key):
         states, info = move(key, states, step_size, variance)
         return states, (states.logdensity, info.acceptance_rate.mean(1), info.is_divergent.sum(1))
 
-    def thinned(states, keys):
-        states, trace = jax.lax.scan(step, states, keys)
+    def thinned(states, key):
+        states, trace = jax.lax.scan(step, states, jax.random.split(key, config.thinning))
         return states, (states.position, trace)
 
-    keys = jax.random.split(chain_key, iterations)
-    states, first = jax.lax.scan(step, states, keys[:skipped])
-    states, (draws, rest) = jax.lax.scan(thinned, states, keys[skipped:].reshape(per_chain, config.thinning))
-    log_density, acceptance, divergences = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b.reshape(-1, *b.shape[2:])]), first, rest
-    )
+    states, (draws, trace) = jax.lax.scan(thinned, states, jax.random.split(chain_key, config.draws_for(num_samples)))
+    log_density, acceptance, divergences = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
     # draws [N, B, C, D] -> [C N, B, D]: the chains' last draws come first, so that few draws come from different chains
     draws = draws[::-1].swapaxes(1, 2).reshape(-1, starts.shape[0], starts.shape[2])[:num_samples]
     info = _info(log_density, acceptance, divergences, step_size)
@@ -174,12 +170,14 @@ def _transition(target: Target, data: Any, config: Config):
 
 def _warm_up(move, key, states, variance, config: Config):
     """Returns the states after warm-up, the step size `[B]` and the variance `[B, D]`."""
-    first, second = config.num_warmup // 2, config.num_warmup - config.num_warmup // 2
+    num_windows = max(2, round(config.num_warmup / _WINDOW))
+    length = -(-config.num_warmup // num_windows)
     init, update, final = step_size_adaptation.dual_averaging_adaptation(config.target_acceptance)
-    keys = jax.random.split(key, config.num_warmup)
-    start = jnp.full(variance.shape[:1], variance.shape[-1] ** -0.25, variance.dtype)
 
-    def adapt(states, keys, step_size, variance):
+    def window(carry, xs):
+        states, step_size, variance = carry
+        key, last = xs
+
         def step(carry, key):
             states, averaging = carry
             states, info = move(key, states, jnp.exp(averaging.log_step_size), variance)
@@ -187,13 +185,14 @@ def _warm_up(move, key, states, variance, config: Config):
             averaging = jax.vmap(update)(averaging, acceptance)
             return (states, averaging), states.position
 
-        (states, averaging), positions = jax.lax.scan(step, (states, jax.vmap(init)(step_size)), keys)
-        return states, jax.vmap(final)(averaging), positions
+        (states, averaging), positions = jax.lax.scan(step, (states, jax.vmap(init)(step_size)), jax.random.split(key, length))
+        # a metric learnt in the last window would have no step size of its own
+        variance = jnp.where(last, variance, _pooled_variance(positions[length // 2 :], variance))
+        return (states, jax.vmap(final)(averaging), variance), None
 
-    states, step_size, positions = adapt(states, keys[:first], start, variance)
-    variance = _pooled_variance(positions[first // 2 :], variance)
-    states, step_size, _ = adapt(states, keys[first:][:second], step_size, variance)
-    return states, step_size, variance
+    start = jnp.full(variance.shape[:1], variance.shape[-1] ** -0.25, variance.dtype)
+    windows = (jax.random.split(key, num_windows), jnp.arange(num_windows) == num_windows - 1)
+    return jax.lax.scan(window, (states, start, variance), windows)[0]
 
 
 def _pooled_variance(positions: types.Array, guess: types.Array, *, weight: float = 10.0) -> types.Array:

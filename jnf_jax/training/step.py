@@ -76,7 +76,7 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch) -> tuple[Tr
         return stage.loss({**frozen, **trainable}, key, batch)
 
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.trainable)
     updates = jax.tree.map(lambda u: u * state.rate_scale.astype(u.dtype), updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.failed_step < 0)

@@ -1,6 +1,7 @@
 """JNF with linear networks against the exact posteriors of its own learned decoders."""
 
 import dataclasses
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -21,16 +22,18 @@ LARGEST_KL = 0.05  # nats, of a posterior in two dimensions, mean over test obse
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(tmp_path_factory):
     """The experiment linear_gaussian/jnf, and the same stage 1 with plain Gaussian experts."""
-
     config = experiment.find("linear_gaussian/jnf")
+    folder = tmp_path_factory.mktemp("runs")
     out = {}
     for name, flow in (("flow", config.model.flow), ("gaussian", identity.Config())):
         training = {stage: dataclasses.replace(settings, num_steps=1_500) for stage, settings in config.training.items()}
         variant = dataclasses.replace(config, model=dataclasses.replace(config.model, flow=flow), training=training)
         model, data = experiment.build(variant)
-        params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training)
+        if out:
+            shutil.copytree(folder / "flow" / "params" / "joint", folder / name / "params" / "joint")
+        params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training, folder=folder / name)
         out[name] = (model, params, data["test"].take(NUM))
     return out
 
