@@ -21,9 +21,11 @@ class Stage:
     Attributes:
       name: of the stage, in files and tables.
       trainable: top-level entries of params that this stage owns; nothing else is differentiated or changed.
-      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch.
+      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch's examples.
       prepare: (params, batch) -> batch for `loss`: what the frozen parts make of the data, computed once before the stage; None
         where the loss takes the data as they are.
+      whole_batches: whether the loss is that of a batch as a whole (its correlations, its negatives) and not a mean over examples;
+        validation then leaves an incomplete last batch out.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
     """
 
@@ -32,6 +34,7 @@ class Stage:
     loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
     begin: Callable[[types.Params], types.Params] | None = None
+    whole_batches: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,9 @@ Stage 2, `experts`, joint encoder and decoders frozen: every unimodal posterior 
 
 Any subset's posterior is the product of its experts over p(z)^(|S|-1), sampled by Hamiltonian Monte Carlo. Without a flow
 (`flows.identity`) the same file is the JNF of plain Gaussian posteriors.
+
+JNF-Shared has a stage before these, `projector`: functions g_j that keep what modalities share, frozen afterwards; the experts are then
+q_j(z | g_j(x_j)).
 """
 
 import dataclasses
@@ -25,11 +28,12 @@ from jnf_jax import configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import maf
-from jnf_jax.models import base, modalities
+from jnf_jax.models import base
 from jnf_jax.networks import base as networks_base
-from jnf_jax.networks import conv, mlp
+from jnf_jax.networks import conv, mlp, modalities
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import hmc, product
+from jnf_jax.projectors import base as projectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class Config(configs.Component):
       network: encoder and decoder of every modality (`networks.mlp`, `networks.conv`, `networks.resnet`).
       networks: exceptions to `network`, by modality.
       joint_hidden: widths of the layers between the concatenated heads and the joint posterior.
+      projector: what the experts see of an observation (`projectors.contrastive`, `projectors.dcca`); None: all of it.
+      projected_hidden: widths of the layers between a projection and its expert's base Gaussian.
       flow: the flow of every expert.
       wide_experts: whether an expert's base Gaussian may be wider than the prior. No true posterior has a heavier tail than the
         prior, p(z|x) / p(z) being p(x|z) / p(x); where experts may, their product over p(z)^(|S|-1) is easily improper. Off, an
@@ -58,6 +64,8 @@ class Config(configs.Component):
     network: configs.Component = conv.Config()
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
     joint_hidden: tuple[int, ...] = (512,)
+    projector: configs.Component | None = None
+    projected_hidden: tuple[int, ...] = (512, 512)
     flow: configs.Component = maf.Config()
     wide_experts: bool = False
     sampler: hmc.Config = hmc.Config()
@@ -72,6 +80,8 @@ class Parts:
     trunk: nn.Module  # concatenated features of all modalities [B, F] -> [B, H]
     head: networks_base.GaussianHead
     flow: flow_base.Flow
+    projector: projectors.Projector | None
+    projected: nn.Module  # g_j(x_j) [B, K] -> [B, H]
 
 
 def build(
@@ -80,6 +90,7 @@ def build(
     *,
     networks: Mapping[str, networks_base.Networks] | None = None,
     joint_trunk: nn.Module | None = None,
+    projector: projectors.Projector | None = None,
 ) -> base.Model:
     """Returns the model.
 
@@ -88,6 +99,7 @@ def build(
       specs: modality -> spec.
       networks: linen modules of your own in place of the configured ones, by modality.
       joint_trunk: a linen module of your own, `[B, F]` concatenated features -> `[B, H]`, in place of the MLP of `joint_hidden`.
+      projector: one of your own in place of the configured one, for instance frozen features (`projectors.base.given`).
 
     Raises:
       ValueError: if there are fewer than two modalities, a network is given for an unknown one, or a number makes no sense.
@@ -96,27 +108,23 @@ def build(
         raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
     if not config.beta > 0:
         raise ValueError(f"Expected a positive beta, got {config.beta}.")
+    networks_of = modalities.build(specs, config.network, config.networks, networks or {})
+    if projector is None and config.projector is not None:
+        projector = configs.build(config.projector, networks_of)
     parts = Parts(
         config=config,
-        modalities=modalities.build(specs, config.network, config.networks, networks or {}),
+        modalities=networks_of,
         trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
         head=networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform),
         flow=configs.build(config.flow, config.latent_dim),
+        projector=projector,
+        projected=mlp.MLP(hidden=config.projected_hidden),
     )
     return base.Model(
         specs=specs,
         latent_dim=config.latent_dim,
         init=functools.partial(init, parts),
-        stages=(
-            base.Stage(name="joint", trainable=("joint", "decoders"), loss=functools.partial(joint_loss, parts)),
-            base.Stage(
-                name="experts",
-                trainable=("experts",),
-                loss=functools.partial(expert_loss, parts),
-                prepare=functools.partial(prepare_experts, parts),
-                begin=begin_experts,
-            ),
-        ),
+        stages=stages(parts),
         sample_prior=jax.jit(functools.partial(sample_prior, parts), static_argnames="num_samples"),
         sample_posterior=make_sampler(parts),
         posterior_log_density=jax.jit(functools.partial(posterior_log_density, parts)),
@@ -126,18 +134,48 @@ def build(
     )
 
 
+def stages(parts: Parts) -> tuple[base.Stage, ...]:
+    """Returns the stages: the projector's, where there is one to train, the joint VAE's and the experts'."""
+    joint = base.Stage(name="joint", trainable=("joint", "decoders"), loss=functools.partial(joint_loss, parts))
+    experts = base.Stage(
+        name="experts",
+        trainable=("experts",),
+        loss=functools.partial(expert_loss, parts),
+        prepare=functools.partial(prepare_experts, parts),
+        begin=begin_experts if parts.projector is None else None,
+    )
+    if parts.projector is None or parts.projector.loss is None:
+        return joint, experts
+    projector = base.Stage(
+        name="projector",
+        trainable=("projector",),
+        loss=lambda params, key, batch: parts.projector.loss(params["projector"], key, batch),
+        whole_batches=True,
+    )
+    return projector, joint, experts
+
+
 def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"joint": encoders, trunk, head; "decoders"; "experts": encoders, heads, stacked flows}."""
+    """Returns {"joint": encoders, trunk, head; "decoders"; "projector"; "experts": encoders, heads, stacked flows}."""
     names = parts.modalities.names
-    joint, experts = (parts.modalities.init_encoders(keys.stream(key, part)) for part in ("joint", "experts"))
-    examples = {name: jnp.zeros((1, *spec.shape), jnp.uint8) for name, spec in parts.modalities.specs.items()}
-    features = [parts.modalities.features(joint, name, examples[name]) for name in names]
+    joint = parts.modalities.init_encoders(keys.stream(key, "joint"))
+    features = [parts.modalities.example_features(joint, name) for name in names]
     trunk = parts.trunk.init(keys.stream(key, "trunk"), jnp.concatenate(features, axis=-1))
     hidden = parts.trunk.apply(trunk, jnp.concatenate(features, axis=-1))
+    if parts.projector is None:
+        projector, experts = {}, parts.modalities.init_encoders(keys.stream(key, "experts"))
+    else:
+        projector, experts, features = parts.projector.init(keys.stream(key, "projector")), {}, []
+        for name in names:
+            spec = parts.modalities.specs[name]
+            projection = parts.projector.project(projector, name, jnp.zeros((1, *spec.shape), jnp.uint8))
+            experts[name] = parts.projected.init(keys.stream(key, f"projected {name}"), projection)
+            features.append(parts.projected.apply(experts[name], projection))
     heads = {name: parts.head.init(keys.stream(key, f"head {name}"), f) for name, f in zip(names, features, strict=True)}
     return {
         "joint": {"encoders": joint, "trunk": trunk, "head": parts.head.init(keys.stream(key, "head"), hidden)},
         "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
+        "projector": projector,
         "experts": {
             "encoders": experts,
             "heads": heads,
@@ -153,10 +191,24 @@ def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> t
     return parts.head.apply(joint["head"], parts.trunk.apply(joint["trunk"], jnp.concatenate(features, axis=-1)))
 
 
+def view(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Array:
+    """Returns what an expert sees of x_j: x_j itself, or g_j(x_j) `[B, K]`."""
+    return x if parts.projector is None else parts.projector.project(params["projector"], name, x)
+
+
 def encode_expert(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Gaussian:
     """Returns the base Gaussian of q_j(z | x_j), `[B, D]`."""
+    return encode_view(parts, params, name, view(parts, params, name, x))
+
+
+def encode_view(parts: Parts, params: types.Params, name: str, seen: types.Array) -> types.Gaussian:
+    """Returns the base Gaussian of an expert, `[B, D]`, given its `view`."""
     experts = params["experts"]
-    gaussian = parts.head.apply(experts["heads"][name], parts.modalities.features(experts["encoders"], name, x))
+    if parts.projector is None:
+        features = parts.modalities.features(experts["encoders"], name, seen)
+    else:
+        features = parts.projected.apply(experts["encoders"][name], seen)
+    gaussian = parts.head.apply(experts["heads"][name], features)
     if parts.config.wide_experts:
         return gaussian
     return gaussian._replace(scale=jax.lax.rsqrt(1 + gaussian.scale**-2))
@@ -182,8 +234,9 @@ def begin_experts(params: types.Params) -> types.Params:
 
 
 def prepare_experts(parts: Parts, params: types.Params, batch: types.Batch) -> dict[str, Any]:
-    """Returns the batch beside the frozen q(z | X) of its examples: stage 2 never runs the joint encoder."""
-    return {"joint_posterior": encode_joint(parts, params, batch), "observed": batch}
+    """Returns what experts see of the batch, beside the frozen q(z | X): stage 2 runs neither projectors nor the joint encoder."""
+    views = {name: view(parts, params, name, x) for name, x in batch.items()}
+    return {"joint_posterior": encode_joint(parts, params, batch), "views": views}
 
 
 def expert_loss(
@@ -192,8 +245,8 @@ def expert_loss(
     """Returns L2, the negative log densities of draws of q(z | X) under all experts."""
     z = distributions.gaussian_sample(key, batch["joint_posterior"])
     densities = {
-        name: expert_log_density(parts, params, name, encode_expert(parts, params, name, x), z)
-        for name, x in batch["observed"].items()
+        name: expert_log_density(parts, params, name, encode_view(parts, params, name, seen), z)
+        for name, seen in batch["views"].items()
     }
     return -sum(densities.values()).mean(), {f"log_density/{name}": d.mean() for name, d in densities.items()}
 

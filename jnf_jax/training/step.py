@@ -93,7 +93,10 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch) -> tuple[Tr
 def make_validation(
     stage: base.Stage, *, batch_size: int
 ) -> Callable[[types.Params, types.Params, types.Array, Any], types.Array]:
-    """Returns a jitted function (trainable, frozen, key, data) -> mean loss `[]` over all examples, the last batch smaller."""
+    """Returns a jitted function (trainable, frozen, key, data) -> mean loss `[]` over all examples, the last batch smaller.
+
+    Where the stage's loss is that of a whole batch, the last one counts only if there is no other.
+    """
 
     def validate(trainable, frozen, key, data):
         params = {**frozen, **trainable}
@@ -107,7 +110,10 @@ def make_validation(
         if full:
             batches = jax.tree.map(lambda leaf: leaf[: full * batch_size].reshape(full, batch_size, *leaf.shape[1:]), data)
             total += batch_size * jax.lax.map(lambda args: loss(*args), (jnp.arange(full), batches)).sum()
-        if rest := num_examples - full * batch_size:
+        rest = num_examples - full * batch_size
+        if stage.whole_batches and full and rest:
+            return total / (num_examples - rest)
+        if rest:
             total += rest * loss(full, jax.tree.map(lambda leaf: leaf[full * batch_size :], data))
         return total / num_examples
 

@@ -35,9 +35,20 @@ def small(module):
 
 
 MODELS = [small(module) for module in discover.modules("models")]
+MODELS += [  # and with every projector, where a model takes one
+    dataclasses.replace(model, projector=module.Config(dim=2), projected_hidden=(8,))
+    for model in MODELS
+    for module in discover.modules("projectors")
+    if hasattr(model, "projector")
+]
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=map(discover.name, MODELS))
+def label(config):
+    projector = getattr(config, "projector", None)
+    return discover.name(config) + (f" {discover.name(projector)}" if projector else "")
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=map(label, MODELS))
 def model(request):
     return configs.build(request.param, MODALITIES)
 

@@ -40,6 +40,10 @@ class Modalities:
         """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""
         return self.networks[name].encoder.apply(encoders[name], distributions.network_input(self.specs[name], x))
 
+    def example_features(self, encoders: types.Params, name: str) -> types.Array:
+        """Returns what an encoder makes of an empty example, `[1, F]`: what a layer behind it is initialised on."""
+        return self.networks[name].encoder.apply(encoders[name], self._example(name))
+
     def decode(self, decoders: types.Params, z: types.Array) -> types.Batch:
         """Returns modality -> likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""
         flat = z.reshape(-1, z.shape[-1])
