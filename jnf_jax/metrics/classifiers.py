@@ -45,12 +45,12 @@ class Classifiers:
     Attributes:
       init: (key) -> params.
       logits: (params, modality, x `[B, *shape]`) -> `[B, num_classes]`.
-      stage: their training, on batches {"data": modality -> x, "labels": `[B]`}.
+      stage: their training, on batches {"data": modality -> x, "labels": `[B]`}; None where there is nothing to train.
     """
 
     init: Any
     logits: Any
-    stage: base.Stage
+    stage: base.Stage | None
 
 
 class _Classifier(nn.Module):

@@ -54,6 +54,7 @@ class Model:
         in between.
       decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
       log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats.
+      project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
       elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling.
     """
 
@@ -67,3 +68,4 @@ class Model:
     decode: Callable[[types.Params, types.Array], types.Batch]
     log_likelihood: Callable[..., types.Array]
     elbo: Callable[..., types.Array]
+    project: Callable[[types.Params, str, types.Array], types.Array] | None = None

@@ -131,6 +131,7 @@ def build(
         decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
         log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
         elbo=jax.jit(functools.partial(elbo, parts)),
+        project=None if projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),
     )
 
 

@@ -1,0 +1,237 @@
+"""The inference gap: how far a model's posterior q(z | x_S) is from the one that its own decoders imply,
+
+    p_theta(z | x_S) = p(z) prod_{j in S} p_theta(x_j | z) / p_theta(x_S).
+
+In two latent dimensions both are tabulated on a grid and KL(p_theta || q) is exact up to the grid. In more dimensions p_theta is sampled by long
+chains on the decoders, the unknown normalisers are bounded from both sides by importance sampling, and a classifier is asked to
+tell draws of the two apart.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sklearn.ensemble
+
+from jnf_jax import distributions, keys, objectives, types
+from jnf_jax.data import source
+from jnf_jax.models import base
+from jnf_jax.posteriors import hmc
+
+_RIDGE = 1e-6
+
+
+class Grid(NamedTuple):
+    """Points of a square around the origin, each standing for a cell of one size."""
+
+    points: np.ndarray  # [G, 2]
+    log_area: float  # of one cell
+
+
+def make_grid(*, radius: float = 5.0, num: int = 401) -> Grid:
+    """Returns `num` x `num` points from -radius to radius."""
+    line = np.linspace(-radius, radius, num)
+    points = np.stack(np.meshgrid(line, line, indexing="ij"), axis=-1).reshape(-1, 2)
+    return Grid(points.astype(np.float32), float(2 * np.log(line[1] - line[0])))
+
+
+def true_posterior(model: base.Model, params: types.Params, observed: types.Batch, grid: Grid) -> np.ndarray:
+    """Returns log p_theta(z | x_S) at the grid's points, `[B, G]` float64, normalised on the grid.
+
+    Raises:
+      ValueError: if the latent space has not two dimensions.
+    """
+    if model.latent_dim != 2:
+        raise ValueError(f"Expected a latent space of 2 dimensions for a grid, got {model.latent_dim}.")
+    return _normalised(_over_grid(jax.jit(lambda z: log_joint(model, params, observed, z[:, None])), grid), grid)
+
+
+def log_joint(model: base.Model, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
+    """Returns log p(z) + sum_{j in S} log p_theta(x_j | z), `[.., B]`, at z `[.., 1 or B, D]`."""
+    decoded = model.decode(params, z)
+    data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
+    terms = objectives.log_likelihoods(model.specs, {name: decoded[name] for name in data}, data)
+    return sum(terms.values()) + distributions.standard_normal_log_prob(z)
+
+
+def model_posterior(model: base.Model, params: types.Params, observed: types.Batch, grid: Grid) -> np.ndarray:
+    """Returns log q(z | x_S) at the grid's points, `[B, G]` float64; a product of experts is normalised on the grid."""
+    num = len(next(iter(observed.values())))
+    at = lambda z: model.posterior_log_density(params, observed, jnp.broadcast_to(z[:, None], (len(z), num, 2)))
+    value = _over_grid(at, grid)
+    return _normalised(value, grid) if 1 < len(observed) < len(model.specs) else value
+
+
+def averaged_joint_posterior(
+    model: base.Model, params: types.Params, observed: types.Batch, partners: list[types.Batch], grid: Grid
+) -> np.ndarray:
+    """Returns the log density, `[B, G]` float64, of the mixture of q(z | x_S, partner) over what the rest could have been.
+
+    No posterior of x_S that learns from the joint one can come closer to p_theta than this mixture: it is what stage 1 leaves to reach.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      observed: the modalities S.
+      partners: for each observation the other modalities, `[P, *shape]` each, drawn given what it shares with them.
+      grid: the grid.
+    """
+    out = []
+    for i, others in enumerate(partners):
+        num = len(next(iter(others.values())))
+        whole = {name: np.repeat(np.asarray(x[i : i + 1]), num, axis=0) for name, x in observed.items()} | dict(others)
+        out.append(np.logaddexp.reduce(model_posterior(model, params, whole, grid), axis=0) - np.log(num))
+    return np.stack(out)
+
+
+def kl_on_grid(log_p: np.ndarray, log_q: np.ndarray, grid: Grid) -> np.ndarray:
+    """Returns KL(p || q) `[B]` of densities tabulated on a grid, `[B, G]` each."""
+    mass = np.exp(log_p + grid.log_area)
+    return np.where(mass > 0, mass * (log_p - log_q), 0).sum(-1)
+
+
+def entropy_on_grid(log_p: np.ndarray, grid: Grid) -> np.ndarray:
+    """Returns the differential entropy `[B]` of densities tabulated on a grid."""
+    return -np.where(log_p > -np.inf, np.exp(log_p + grid.log_area) * log_p, 0).sum(-1)
+
+
+def coarser(log_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """Returns every other point of a table `[B, G]` and the grid of those: what changes tells the grid's own error."""
+    num = round(np.sqrt(len(grid.points)))
+    keep = lambda table: table.reshape(*table.shape[:-1], num, num)[..., ::2, ::2].reshape(*table.shape[:-1], -1)
+    return keep(log_density), Grid(keep(grid.points.T).T, grid.log_area + float(np.log(4)))
+
+
+def _over_grid(function: Callable[[types.Array], types.Array], grid: Grid, *, chunk: int = 2_000) -> np.ndarray:
+    """Returns function(points) `[G, B]`, transposed, computed in chunks of one shape."""
+    num = len(grid.points)
+    points = np.concatenate([grid.points, np.zeros((-num % chunk, 2), np.float32)])
+    parts = [np.asarray(function(points[start : start + chunk])) for start in range(0, num, chunk)]
+    return np.concatenate(parts)[:num].T.astype(np.float64)
+
+
+def _normalised(log_density: np.ndarray, grid: Grid) -> np.ndarray:
+    return log_density - (np.logaddexp.reduce(log_density, axis=-1, keepdims=True) + grid.log_area)
+
+
+class Sampled(NamedTuple):
+    """What chains and importance sampling say of the gap, per observation."""
+
+    lower: np.ndarray  # [B] bounds of KL(p_theta || q), in nats, in expectation
+    upper: np.ndarray  # [B]
+    accuracy: np.ndarray  # [B] of a classifier on held-out draws of p_theta and q; 0.5: they cannot be told apart
+    info: types.Info  # of the chains on p_theta
+
+
+def sampled_gap(
+    model: base.Model,
+    params: types.Params,
+    key: types.Array,
+    observed: types.Batch,
+    *,
+    num_draws: int = 1_000,
+    num_importance: int = 1_000,
+    config: hmc.Config | None = None,
+) -> Sampled:
+    """Bounds the gap in any number of dimensions.
+
+    KL(p || q) = E_p[log p~ - log q~] - log Z_p + log Z_q, p~ the joint density of z and x_S, q~ the model's (Z_q = 1 for one modality and for all).
+    Importance sampling bounds a normaliser from below (Burda et al., 2016), and from above if one of its K samples is a draw of the target
+    itself (Grosse et al., 2015). The proposal is the Gaussian of the target's own draws.
+
+    Args:
+      model: the model.
+      params: its parameters.
+      key: random key.
+      observed: modality -> `[B, *shape]`.
+      num_draws: draws of p_theta and of q.
+      num_importance: K.
+      config: of the chains on p_theta; four long ones where None.
+    """
+    config = config or hmc.Config(num_chains=4, num_warmup=400, thinning=5, outside=None)
+    q, _ = model.sample_posterior(params, keys.stream(key, "q"), observed, num_samples=num_draws)
+    data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
+
+    def target(x, z):
+        return log_joint(model, params, jax.tree.map(lambda leaf: leaf[None], x), z[None])[0]
+
+    chains = config.chains_for(num_draws)
+    sample = jax.jit(lambda key, data, starts, variance: hmc.sample(
+        target, key, data, starts, variance, num_samples=num_draws, config=config
+    ))  # fmt: skip
+    p, _, info = sample(keys.stream(key, "p"), data, q[:chains].swapaxes(0, 1), q.var(0))
+
+    exact = not 1 < len(observed) < len(model.specs)
+    log_p = jax.jit(lambda z: log_joint(model, params, data, z))
+    log_q = jax.jit(lambda z: model.posterior_log_density(params, observed, z))
+    over_draws = lambda function, z: np.concatenate(
+        [np.asarray(function(part)) for part in np.array_split(z, -(-len(z) // 50))]
+    )
+    difference = (over_draws(log_p, p) - over_draws(log_q, p)).mean(0)
+    z_p = _normaliser_bounds(keys.stream(key, "Z_p"), lambda z: over_draws(log_p, z), np.asarray(p), num_importance)
+    z_q = (0.0, 0.0)
+    if not exact:
+        z_q = _normaliser_bounds(keys.stream(key, "Z_q"), lambda z: over_draws(log_q, z), np.asarray(q), num_importance)
+    return Sampled(
+        lower=difference - z_p[1] + z_q[0],
+        upper=difference - z_p[0] + z_q[1],
+        accuracy=two_sample_accuracy(np.asarray(p), np.asarray(q)),
+        info=jax.device_get(info),
+    )
+
+
+def _normaliser_bounds(key, log_density, draws: np.ndarray, num_importance: int, *, repeats: int = 8):
+    """Returns a lower and an upper bound, `[B]` each and in expectation, of the log normaliser of a density with draws `[S, B, D]`."""
+    mean, dim = draws.mean(0), draws.shape[-1]
+    covariance = np.einsum("sbi,sbj->bij", draws - mean, draws - mean) / (len(draws) - 1) + _RIDGE * np.eye(dim)
+    root = np.linalg.cholesky(covariance)
+    log_det = np.log(np.diagonal(root, axis1=1, axis2=2)).sum(-1)
+
+    def log_proposal(z):
+        noise = np.linalg.solve(root, (z - mean)[..., None])[..., 0]
+        return -0.5 * (noise**2).sum(-1) - log_det - 0.5 * dim * np.log(2 * np.pi)
+
+    noise = np.asarray(jax.random.normal(key, (num_importance, *draws.shape[1:])))
+    proposed = mean + np.einsum("bij,sbj->sbi", root, noise)
+    weights = log_density(proposed.astype(draws.dtype)) - log_proposal(proposed)
+    exact = draws[np.linspace(0, len(draws) - 1, repeats).astype(int)]
+    exact_weights = log_density(exact) - log_proposal(exact)
+    lower = np.logaddexp.reduce(weights, axis=0) - np.log(num_importance)
+    others = np.logaddexp.reduce(weights[1:], axis=0)
+    upper = (np.logaddexp(exact_weights, others) - np.log(num_importance)).mean(0)
+    return lower, upper
+
+
+def two_sample_accuracy(p: np.ndarray, q: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Returns the accuracy `[B]` on held-out draws of a classifier between two sets of draws `[S, B, D]` (Lopez-Paz and Oquab, 2017).
+
+    One classifier for each observation, boosted trees, trained on the first half of the draws.
+    """
+    half = len(p) // 2
+    out = []
+    for b in range(p.shape[1]):
+        train, test = (np.concatenate([p[part, b], q[part, b]]) for part in (slice(half), slice(half, None)))
+        labels = lambda rows: np.repeat([0, 1], [len(rows) // 2, len(rows) - len(rows) // 2])
+        judge = sklearn.ensemble.HistGradientBoostingClassifier(max_iter=50, random_state=seed).fit(train, labels(train))
+        out.append(judge.score(test, labels(test)))
+    return np.asarray(out)
+
+
+def neighbours(features: np.ndarray, others: np.ndarray, num: int) -> np.ndarray:
+    """Returns the indices `[B, num]` of the rows of `others` `[N, K]` closest to each row of `features` `[B, K]`."""
+    squared = (features**2).sum(-1)[:, None] - 2 * features @ others.T + (others**2).sum(-1)
+    return np.argpartition(squared, num - 1, axis=1)[:, :num]
+
+
+def average(log_density: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Returns the log of the mean density `[B, G]` over the rows `members` `[B, P]` of a table `[N, G]`."""
+    return np.stack([np.logaddexp.reduce(log_density[rows], axis=0) - np.log(len(rows)) for rows in members])
+
+
+def distinct(data: source.Source, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the indices of a modality's first occurrences and for each example the position of its own among them."""
+    rows = np.ascontiguousarray(data.arrays[name]).reshape(len(data), -1)
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first, inverse.reshape(-1)
