@@ -1,6 +1,10 @@
 """Draws a run: loss curves, latent space, coherence by subset size, chains, and every modality from every subset.
 
 python -m experiments.figures --workdir runs/demo
+python -m experiments.figures --workdir runs/demo --beside runs/jnf_cl runs/jnf_dcca
+
+With `--beside`, runs on the same data are compared instead: their posteriors where the latent space is a plane, else what they keep of
+a modality generated from itself.
 """
 
 import dataclasses
@@ -12,12 +16,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, pictures
+from experiments import comparisons, experiment, pictures
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import coherence
 from jnf_jax.models import base
-from jnf_jax.training import stages
+from jnf_jax.training import checkpoint, stages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,12 +33,16 @@ class Arguments:
       num_latent: test observations in the latent space's picture.
       num_traced: observations whose chains are drawn.
       seed: of all draws.
+      beside: folders of runs to compare this one with.
+      modality: the one generated from itself in a comparison; the first where not given.
     """
 
     workdir: pathlib.Path
     num_latent: int = 1_000
     num_traced: int = 4
     seed: int = 0
+    beside: tuple[pathlib.Path, ...] = ()
+    modality: str | None = None
 
 
 def main() -> int:
@@ -46,6 +54,8 @@ def main() -> int:
     folder = arguments.workdir / "figures"
     folder.mkdir(exist_ok=True)
     key = jax.random.key(arguments.seed)
+    if arguments.beside:
+        return compare(arguments, folder, key)
     figures = {
         "losses": losses(arguments.workdir / "metrics.jsonl"),
         "any_to_any": any_to_any(model, params, keys.stream(key, "any to any"), data["test"]),
@@ -60,6 +70,22 @@ def main() -> int:
         figure.savefig(folder / f"{name}.png", dpi=130)
         plt.close(figure)
         print(f"picture: {folder / name}.png")
+    return 0
+
+
+def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
+    """Draws this run and others beside each other."""
+    runs, data = comparisons.load([arguments.workdir, *arguments.beside])
+    if runs[0].model.latent_dim == 2:
+        name, figure = "posteriors", comparisons.latent_posteriors(runs, key, data["test"])
+    else:
+        modality = arguments.modality or next(iter(runs[0].model.specs))
+        name = "self_reconstruction"
+        figure, result = comparisons.self_reconstruction(runs, key, data, modality)
+        checkpoint.write_json(folder / f"{name}.json", result)
+        print(json.dumps(result, indent=1))
+    figure.savefig(folder / f"{name}.png", dpi=130)
+    print(f"picture: {folder / name}.png")
     return 0
 
 
