@@ -49,7 +49,7 @@ class Arguments:
     num_sampled: int = 20
     num_points: int = 401
     radius: float = 4.5
-    num_partners: int = 200
+    num_partners: int = 100
     num_neighbours: int = 100
     num_draws: int = 1_000
 

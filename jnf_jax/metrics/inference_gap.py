@@ -7,6 +7,8 @@ chains on the decoders, the unknown normalisers are bounded from both sides by i
 tell draws of the two apart.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ import numpy as np
 import sklearn.ensemble
 
 from jnf_jax import distributions, keys, objectives, types
+from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.posteriors import hmc
@@ -45,7 +48,27 @@ def true_posterior(model: base.Model, params: types.Params, observed: types.Batc
     """
     if model.latent_dim != 2:
         raise ValueError(f"Expected a latent space of 2 dimensions for a grid, got {model.latent_dim}.")
-    return _normalised(_over_grid(jax.jit(lambda z: log_joint(model, params, observed, z[:, None])), grid), grid)
+    data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
+
+    @jax.jit
+    def at(z):
+        decoded = model.decode(params, z)
+        terms = [_each_with_each(model.specs[name], decoded[name], x) for name, x in data.items()]
+        return sum(terms) + distributions.standard_normal_log_prob(z)[:, None]
+
+    return _normalised(_over_grid(at, grid), grid)
+
+
+def _each_with_each(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
+    """Returns log p(x_b | parameters_g) `[G, B]`, by a matrix product where the likelihood has one."""
+    flat, data = parameters.reshape(len(parameters), -1), x.reshape(len(x), -1)
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    if spec.likelihood == "gaussian":
+        squared = (flat**2).sum(1)[:, None] - 2 * product(flat, data.T) + (data**2).sum(1)
+        return -0.5 * squared / spec.scale**2 - spec.size * (math.log(spec.scale) + 0.5 * math.log(2 * math.pi))
+    if spec.likelihood == "bernoulli":
+        return product(flat, data.T) - jax.nn.softplus(flat).sum(1)[:, None]
+    return distributions.log_likelihood(spec, parameters[:, None], x)
 
 
 def log_joint(model: base.Model, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
@@ -78,11 +101,18 @@ def averaged_joint_posterior(
       partners: for each observation the other modalities, `[P, *shape]` each, drawn given what it shares with them.
       grid: the grid.
     """
+
+    @jax.jit
+    def mixture(whole, z):
+        num = len(next(iter(whole.values())))
+        each = model.posterior_log_density(params, whole, jnp.broadcast_to(z[:, None], (len(z), num, 2)))
+        return (jax.nn.logsumexp(each, axis=1) - jnp.log(num))[:, None]
+
     out = []
     for i, others in enumerate(partners):
         num = len(next(iter(others.values())))
         whole = {name: np.repeat(np.asarray(x[i : i + 1]), num, axis=0) for name, x in observed.items()} | dict(others)
-        out.append(np.logaddexp.reduce(model_posterior(model, params, whole, grid), axis=0) - np.log(num))
+        out.append(_over_grid(functools.partial(mixture, whole), grid, chunk=20_000)[0])
     return np.stack(out)
 
 

@@ -204,6 +204,9 @@ def test_evaluate_sample_and_figures(whole):
     long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
     assert long["num_draws"] == 50
     assert long["by_subset"]["x0+x1"]["share_below"] <= 1
+    run("inference_gap", "--workdir", whole, "--num-observations", "5", "--num-points", "41", "--num-partners", "5")
+    gap = json.loads((whole / "inference_gap.json").read_text())["by_subset"]
+    assert {"mean", "standard_error", "values", "floor"} <= set(gap["x0+x2"])
     run("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3")
     assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
     run("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2")

@@ -35,10 +35,9 @@ def small(module):
 
 
 MODELS = [small(module) for module in discover.modules("models")]
-MODELS += [  # and with every projector, where a model takes one
-    dataclasses.replace(model, projector=module.Config(dim=2), projected_hidden=(8,))
+MODELS += [  # and with a projector, where a model takes one; a model cannot tell them apart
+    dataclasses.replace(model, projector=discover.modules("projectors")[0].Config(dim=2), projected_hidden=(8,))
     for model in MODELS
-    for module in discover.modules("projectors")
     if hasattr(model, "projector")
 ]
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax import specs, subsets
+from jnf_jax import distributions, specs, subsets
 from jnf_jax.data import linear_gaussian, source
 from jnf_jax.flows import identity
 from jnf_jax.metrics import inference_gap
@@ -69,6 +69,15 @@ def test_the_gap_on_the_grid_is_that_of_exact_draws(linear, subset):
     gap = gap_on_grid(linear, subset)
     assert (np.abs(gap - ratio.mean(0)) < 5 * standard_error + 1e-4).all()
     assert gap.max() > 0.1  # there is something to measure
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "laplace", "bernoulli"])
+def test_matrix_products_give_the_likelihoods(likelihood):
+    spec = specs.ModalitySpec(shape=(2, 3), likelihood=likelihood, **({} if likelihood == "bernoulli" else {"scale": 0.7}))
+    rng = np.random.default_rng(0)
+    parameters, x = jnp.asarray(rng.normal(size=(5, 2, 3))), jnp.asarray(rng.integers(0, 2, (4, 2, 3)) * 1.0)
+    expected = distributions.log_likelihood(spec, parameters[:, None], x)
+    np.testing.assert_allclose(inference_gap._each_with_each(spec, parameters, x), expected, rtol=1e-10)
 
 
 def test_a_coarser_grid_agrees(linear):

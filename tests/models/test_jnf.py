@@ -14,6 +14,7 @@ from jnf_jax.data import linear_gaussian
 from jnf_jax.flows import identity
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
+from jnf_jax.projectors import base as projectors
 from jnf_jax.training import stages
 
 NUM = 200
@@ -145,3 +146,20 @@ def test_nonsense_is_refused(options, message):
 def test_one_modality_is_refused():
     with pytest.raises(ValueError, match="at least two modalities"):
         jnf.build(jnf.Config(), {"a": specs.ModalitySpec(shape=(2,))})
+
+
+def test_frozen_features_of_ones_own_take_a_projectors_place():
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    weight = np.random.default_rng(0).normal(size=(4, 3))
+    features = projectors.given({"a": lambda x: x @ weight, "b": lambda x: x[:, :1]})
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), projected_hidden=(8,), flow=identity.Config())
+    model = jnf.build(config, modalities, projector=features)
+    assert [stage.name for stage in model.stages] == ["joint", "experts"]  # nothing to train
+    params = jax.jit(model.init)(jax.random.key(0))
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(5, 4)))
+    np.testing.assert_allclose(model.project(params, "a", x), x @ weight, rtol=1e-6)
+    z, _ = model.sample_posterior(params, jax.random.key(1), {"b": x}, num_samples=3)
+    again, _ = model.sample_posterior(params, jax.random.key(1), {"b": x.at[:, 1:].add(9.0)}, num_samples=3)
+    np.testing.assert_array_equal(z, again)  # what the features drop, no draw can see
+    with pytest.raises(ValueError, match=r"Expected features of modality 'b', got features of \['a'\]"):
+        jax.eval_shape(jnf.build(config, modalities, projector=projectors.given({"a": lambda x: x})).init, jax.random.key(0))

@@ -1,0 +1,87 @@
+import dataclasses
+import pathlib
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from experiments import comparisons, experiment, inference_gap
+from jnf_jax.flows import maf
+from jnf_jax.networks import mlp
+from jnf_jax.training import writers
+
+
+def untrained(name, **options):
+    """A run as initialised, with small networks and few data."""
+    config = experiment.find(name)
+    data = dataclasses.replace(config.data, num_train=300, num_validation=60, num_test=40, **options.pop("data", {}))
+    model = dataclasses.replace(
+        config.model, network=mlp.Config(hidden=(8,)), joint_hidden=(8,), flow=maf.Config(hidden=(8,)), **options
+    )
+    training = dataclasses.replace(config.classifiers.training, num_steps=1, steps_per_call=1)
+    judges = dataclasses.replace(config.classifiers, network=mlp.Config(hidden=(8,)), training=training)
+    config = dataclasses.replace(config, data=data, model=model, classifiers=judges)
+    model, data = experiment.build(config)
+    return comparisons.Run(name, config, model, jax.jit(model.init)(jax.random.key(0))), data  # fmt: skip
+
+
+def test_self_reconstruction_counts_and_pictures():
+    run, data = untrained("polydigits/jnf_dcca", projected_hidden=(8,))
+    figure, result = comparisons.self_reconstruction([run, run._replace(name="again")], jax.random.key(0), data, "m0")
+    assert len(figure.axes) == 3 * 12  # the data and two runs
+    plt.close(figure)
+    assert set(result["by_run"]) == {run.name, "again"}
+    assert result["by_run"]["again"] == result["by_run"][run.name]
+    assert 0 <= result["by_run"]["again"]["agreement"] <= 1
+    assert 0 < result["background_error_of_the_mean"] < 0.5
+
+
+def test_the_background_is_the_sides_of_an_image():
+    real = np.zeros((2, 8, 8, 3))
+    inside, beside = real.copy(), real.copy()
+    inside[:, :, 3:5] = 1.0
+    beside[:, :, :3] = 1.0
+    assert comparisons._background_error(real, inside) == 0
+    assert comparisons._background_error(real, beside) == pytest.approx(np.sqrt(0.5))
+
+
+def test_posteriors_in_the_plane():
+    runs = [untrained(f"toy/{kind}") for kind in ("jnf", "jnf_cl")]
+    data = runs[0][1]
+    figure = comparisons.latent_posteriors([run for run, _ in runs], jax.random.key(0), data["test"], num_scattered=10)
+    assert len(figure.axes) == 2 * 16 + 2 * (1 + 4 * 9)
+    plt.close(figure)
+    run, data = untrained("polydigits/jnf")
+    with pytest.raises(ValueError, match="spaces of 2 dimensions, got 24"):
+        comparisons.latent_posteriors([run], jax.random.key(0), data["test"])
+
+
+ARGUMENTS = inference_gap.Arguments(
+    workdir=pathlib.Path(), num_observations=8, num_sampled=3, num_points=41, num_partners=5, num_neighbours=4, num_draws=40
+)
+
+
+def test_the_gap_of_a_projector_is_measured_against_its_features():
+    run, data = untrained("toy/jnf_dcca")
+    with writers.Progress() as progress:
+        result = inference_gap.on_grid(ARGUMENTS, run.model, run.params, data, progress)
+    inference_gap.show(result)
+    assert set(result["by_subset"]) == {"square", "circle", "square+circle"}
+    entry = result["by_subset"]["circle"]
+    assert entry["given"] == "features"
+    assert entry["given_observation"]["given"] == "observation"
+    assert len(entry["values"]) == len(entry["given_observation"]["floor"]["values"]) == 8
+    assert entry["mean"] == pytest.approx(np.mean(entry["values"]), abs=1e-4)
+    assert "floor" not in result["by_subset"]["square+circle"]
+
+
+def test_the_gap_in_more_dimensions_is_bounded():
+    run, data = untrained("linear_gaussian/jnf", data={"dims": (2, 3)}, latent_dim=3)
+    with writers.Progress() as progress:
+        result = inference_gap.by_chains(ARGUMENTS, run.model, run.params, data, progress)
+    inference_gap.show(result)
+    assert set(result["by_subset"]) == {"x0", "x1", "x0+x1"}
+    entry = result["by_subset"]["x0"]
+    assert entry["lower"]["mean"] <= entry["mean"] <= entry["upper"]["mean"]
+    assert 0 <= entry["two_sample_accuracy"]["mean"] <= 1
