@@ -2,7 +2,7 @@
 
 python -m experiments.train toy/gaussian --workdir runs/toy/gaussian
 
-20,000 pairs, beta 1, a Gaussian likelihood of scale 1 for each pixel (0 or 1), 14,000 steps in two stages.
+20,000 pairs, beta 1, a Gaussian likelihood of scale 2 for each pixel (0 or 1), 18,000 steps in two stages.
 """
 
 from experiments import experiment
@@ -13,10 +13,10 @@ from jnf_jax.networks import mlp
 from jnf_jax.training import fit
 
 CONFIG = experiment.Config(
-    data=toy.Config(),
+    data=toy.Config(scale=2.0),
     model=jnf.Config(latent_dim=2, network=mlp.Config(hidden=(512,)), flow=identity.Config(), wide_experts=True),
     training={
-        "joint": fit.Config(num_steps=8_000, batch_size=256),
+        "joint": fit.Config(num_steps=12_000, batch_size=256),
         "experts": fit.Config(num_steps=6_000, batch_size=256),
     },
 )
