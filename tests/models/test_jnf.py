@@ -35,7 +35,8 @@ def trained(tmp_path_factory):
         if out:
             shutil.copytree(folder / "flow" / "params" / "joint", folder / name / "params" / "joint")
         params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training, folder=folder / name)
-        out[name] = (model, params, data["test"].take(NUM))
+        # on one device from here on: every device of the mesh would draw the same
+        out[name] = (model, jax.device_get(params), data["test"].take(NUM))
     return out
 
 
