@@ -81,8 +81,7 @@ def latent_posteriors(
         truth = np.exp(inference_gap.true_posterior(run.model, run.params, observed, grid)).reshape(len(rows), len(side), -1)
         for i in range(len(rows)):
             axis.scatter(*np.asarray(z[:, i]).T, s=2, color=f"C{i}", alpha=0.5, linewidths=0)
-            levels = [0.05 * truth[i].max(), np.inf]
-            axis.contour(side, side, truth[i].T, levels=levels[:1], colors="k", linewidths=0.6)
+            axis.contour(side, side, truth[i].T, levels=[0.05 * truth[i].max()], colors="k", linewidths=0.6)
         axis.set(xlim=(-4, 4), ylim=(-4, 4), xticks=[], yticks=[], aspect="equal")
         images = coherence.as_data(run.model, run.model.decode(run.params, z[:num_draws]))[second]
         axes = right.subplots(len(rows), num_draws + 1)

@@ -62,8 +62,7 @@ def maps(config: Config) -> dict[str, LinearMap]:
 
 def build(config: Config, split: source.Split) -> source.Source:
     """Returns one split, float32; the label is the sign of z's first coordinate (0 or 1)."""
-    source.check_split(split)
-    num = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
+    num = source.num_examples(config, split)
     rng = np.random.default_rng([config.seed, source.SPLITS.index(split)])
     z = rng.normal(size=(num, config.latent_dim))
     arrays = {

@@ -64,10 +64,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     Raises:
       ValueError: if the split is unknown or its number of examples is not positive.
     """
-    source.check_split(split)
-    num = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
-    if num < 1:
-        raise ValueError(f"Expected at least one example in {split}, got {num}.")
+    num = source.num_examples(config, split)
     rng = np.random.default_rng([config.seed, source.SPLITS.index(split)])
     digits, digit_labels = _digits()
     pool = instances(config.seed)[split]

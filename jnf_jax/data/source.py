@@ -44,6 +44,19 @@ def check_split(split: str) -> None:
         raise ValueError(f"Expected a split of {SPLITS}, got {split!r}.")
 
 
+def num_examples(config: object, split: str) -> int:
+    """Returns `config.num_<split>`.
+
+    Raises:
+      ValueError: if the split is unknown or its number of examples is not positive.
+    """
+    check_split(split)
+    num = getattr(config, f"num_{split}")
+    if num < 1:
+        raise ValueError(f"Expected at least one example in {split}, got {num}.")
+    return num
+
+
 def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.ndarray | None = None) -> None:
     """Checks arrays against their specs.
 

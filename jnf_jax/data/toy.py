@@ -42,10 +42,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     Raises:
       ValueError: if the split is unknown or its number of pairs is not positive.
     """
-    source.check_split(split)
-    num = {"train": config.num_train, "validation": config.num_validation, "test": config.num_test}[split]
-    if num < 1:
-        raise ValueError(f"Expected at least one example in {split}, got {num}.")
+    num = source.num_examples(config, split)
     rng = np.random.default_rng([config.seed, source.SPLITS.index(split)])
     labels = rng.permutation(np.arange(num) % 2).astype(np.int32)
     sizes = rng.uniform(_SMALLEST, _LARGEST, (num, len(MODALITIES)))

@@ -92,7 +92,8 @@ def averaged_joint_posterior(
 ) -> np.ndarray:
     """Returns the log density, `[B, G]` float64, of the mixture of q(z | x_S, partner) over what the rest could have been.
 
-    No posterior of x_S that learns from the joint one can come closer to p_theta than this mixture: it is what stage 1 leaves to reach.
+    This is what stage 2 aims at. It is as far from p_theta as stage 1 leaves it; a smoother posterior can be closer, where the mixture's components
+    are narrow or few.
 
     Args:
       model: the model.
@@ -120,11 +121,6 @@ def kl_on_grid(log_p: np.ndarray, log_q: np.ndarray, grid: Grid) -> np.ndarray:
     """Returns KL(p || q) `[B]` of densities tabulated on a grid, `[B, G]` each."""
     mass = np.exp(log_p + grid.log_area)
     return np.where(mass > 0, mass * (log_p - log_q), 0).sum(-1)
-
-
-def entropy_on_grid(log_p: np.ndarray, grid: Grid) -> np.ndarray:
-    """Returns the differential entropy `[B]` of densities tabulated on a grid."""
-    return -np.where(log_p > -np.inf, np.exp(log_p + grid.log_area) * log_p, 0).sum(-1)
 
 
 def coarser(log_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
