@@ -19,12 +19,16 @@ class Config(configs.Component):
 
     Attributes:
       channels: channels after each halving, encoder order; the decoder's are reversed.
-      hidden: width of the dense layer between the images and the latent space.
+      kernel: width of the kernels, 3 or 4.
+      hidden: width of the dense layer behind the encoder's images; None for none.
+      decoder_hidden: width of the dense layer before the decoder's images; None for none.
       activation: relu, silu, gelu or tanh.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
-    hidden: int = 256
+    kernel: int = 4
+    hidden: int | None = 256
+    decoder_hidden: int | None = 256
     activation: str = "relu"
 
 
@@ -32,38 +36,43 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     """Returns the networks of one image modality.
 
     Raises:
-      ValueError: if the modality is no image, or too small for so many halvings.
+      ValueError: if the modality is no image, or too small for so many halvings, or there are no such kernels.
     """
     convolution.check_image(spec.parameter_shape, len(config.channels))
+    if config.kernel not in (3, 4):
+        raise ValueError(f"Expected a kernel of 3 or 4 pixels, got {config.kernel}.")
+    common = {"kernel": config.kernel, "activation": config.activation}
+    channels = config.channels[::-1]
     return base.Networks(
-        encoder=Encoder(channels=config.channels, hidden=config.hidden, activation=config.activation),
-        decoder=Decoder(
-            channels=config.channels[::-1], hidden=config.hidden, shape=spec.parameter_shape, activation=config.activation
-        ),
+        encoder=Encoder(channels=config.channels, hidden=config.hidden, **common),
+        decoder=Decoder(channels=channels, hidden=config.decoder_hidden, shape=spec.parameter_shape, **common),
     )
 
 
 class Encoder(nn.Module):
-    """`[B, H, W, C]` to `[B, hidden]`."""
+    """`[B, H, W, C]` to `[B, hidden]`, or the last image's values where `hidden` is None."""
 
     channels: tuple[int, ...]
-    hidden: int
+    hidden: int | None
+    kernel: int = 4
     activation: str = "relu"
 
     @nn.compact
     def __call__(self, x: types.Array) -> types.Array:
         act = activations.activation(self.activation)
         for features in self.channels:
-            x = act(convolution.Halve(features)(x))
-        return act(nn.Dense(self.hidden)(x.reshape(x.shape[0], -1)))
+            x = act(convolution.Halve(features, self.kernel)(x))
+        x = x.reshape(x.shape[0], -1)
+        return x if self.hidden is None else act(nn.Dense(self.hidden)(x))
 
 
 class Decoder(nn.Module):
     """`[B, D]` to `[B, *shape]`."""
 
     channels: tuple[int, ...]
-    hidden: int
+    hidden: int | None
     shape: tuple[int, ...]
+    kernel: int = 4
     activation: str = "relu"
 
     @nn.compact
@@ -71,10 +80,10 @@ class Decoder(nn.Module):
         act = activations.activation(self.activation)
         heights, widths = (convolution.halvings(n, len(self.channels))[::-1] for n in self.shape[:2])
         smallest = (heights[0], widths[0], self.channels[0])
-        x = act(nn.Dense(self.hidden)(z))
+        x = z if self.hidden is None else act(nn.Dense(self.hidden)(z))
         x = act(nn.Dense(math.prod(smallest))(x)).reshape(-1, *smallest)
         for features, height, width in zip((*self.channels[1:], self.shape[-1]), heights[1:], widths[1:], strict=True):
             last = height == self.shape[0]
-            x = convolution.Double(features)(x)[:, :height, :width]
+            x = convolution.Double(features, self.kernel)(x)[:, :height, :width]
             x = x if last else act(x)
         return x

@@ -11,13 +11,25 @@ from jnf_jax.networks import base, conv, convolution, mlp, resnet
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
+@pytest.mark.parametrize("size", [3, 4])
 @pytest.mark.parametrize("shape", [(28, 28), (7, 10), (32, 5)])
-def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape):
+def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape, size):
     x = jax.random.normal(jax.random.key(0), (2, *shape, 3))
-    kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
+    kernel = jax.random.normal(jax.random.key(1), (size, size, 3, 3))
+
+    def conv(x, kernel):
+        padding = "SAME" if size == 4 else [(1, 1), (1, 1)]
+        return jax.lax.conv_general_dilated(x, kernel, (2, 2), padding, dimension_numbers=DIMENSIONS)
+
+    def transposed(x, kernel):
+        image = jnp.zeros((x.shape[0], 2 * x.shape[1], 2 * x.shape[2], 3))
+        return jax.linear_transpose(lambda image: conv(image, kernel), image)(x)[0]
+
     pairs = [
-        (convolution.halve, lambda x, k: jax.lax.conv_general_dilated(x, k, (2, 2), "SAME", dimension_numbers=DIMENSIONS)),
-        (convolution.double, lambda x, k: jax.lax.conv_transpose(x, k, (2, 2), "SAME", dimension_numbers=DIMENSIONS)),
+        (convolution.halve, conv),
+        (convolution.halve_by_lax, conv),
+        (convolution.double, transposed),
+        (convolution.double_by_lax, transposed),
     ]
     for ours, theirs in pairs:
         np.testing.assert_allclose(jax.jit(ours)(x, kernel), jax.jit(theirs)(x, kernel), atol=1e-10)
@@ -27,11 +39,20 @@ def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape):
             np.testing.assert_allclose(mine, reference, atol=1e-10)
 
 
+@pytest.mark.parametrize(("platform", "convolutions"), [("cpu", False), ("cuda", True), ("tpu", True)])
+def test_accelerators_keep_their_convolutions(platform, convolutions):
+    x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 3))
+    loss = lambda x, k: convolution.double(convolution.halve(x, k), k).sum()
+    program = jax.export.export(jax.jit(jax.grad(loss, argnums=(0, 1))), platforms=[platform])(x, kernel)
+    assert ("stablehlo.convolution" in program.mlir_module()) == convolutions
+
+
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
         (mlp.Config(hidden=(8,)), (9, 14, 2)),
         (mlp.Config(hidden=()), (5,)),
+        (conv.Config(channels=(4, 4, 4), kernel=3, hidden=None, decoder_hidden=None), (28, 28, 3)),
         *((conv.Config(channels=(4, 4), hidden=8), shape) for shape in [(28, 28, 1), (32, 32, 3), (64, 64, 3), (9, 14, 2)]),
         *((resnet.Config(channels=4, num_levels=2), shape) for shape in [(28, 28, 3), (9, 14, 2)]),
     ],
