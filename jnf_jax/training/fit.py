@@ -219,33 +219,45 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return optax.chain(clip, optax.adamw(rate, weight_decay=config.weight_decay))
 
 
-def _initial_state(stage, params, optimizer, plateau) -> FitState:
+def initial_train_state(stage: base.Stage, params: types.Params, optimizer: optax.GradientTransformation) -> step.TrainState:
+    """Returns the state before the first step; its buffers are copies, so that they may be donated.
+
+    Raises:
+      ValueError: if the stage owns what `params` has not.
+    """
     missing = [name for name in stage.trainable if name not in params]
     if missing:
         raise ValueError(f"Expected params with the entries {list(stage.trainable)}, got {sorted(params)}.")
     trainable = {name: params[name] for name in stage.trainable}
-    copy = lambda tree: jax.tree.map(jnp.copy, tree)  # the train state's buffers are donated
+    return step.TrainState(
+        step=jnp.zeros((), jnp.int32),
+        trainable=_copy(trainable),
+        opt_state=optimizer.init(trainable),
+        rate_scale=jnp.ones(()),
+        failed_step=jnp.full((), -1, jnp.int32),
+    )
+
+
+def _initial_state(stage, params, optimizer, plateau) -> FitState:
+    train = initial_train_state(stage, params, optimizer)
     return FitState(
-        train=step.TrainState(
-            step=jnp.zeros((), jnp.int32),
-            trainable=copy(trainable),
-            opt_state=optimizer.init(trainable),
-            rate_scale=jnp.ones(()),
-            failed_step=jnp.full((), -1, jnp.int32),
-        ),
-        best=copy(trainable),
+        train=train,
+        best=_copy(train.trainable),
         best_loss=jnp.asarray(jnp.inf),
         since_best=jnp.zeros((), jnp.int32),
         plateau=plateau.init({}),
     )
 
 
+def _copy(tree):
+    return jax.tree.map(jnp.copy, tree)
+
+
 def _judge(state: FitState, loss: types.Array, update_plateau, config: Config) -> FitState:
     """Returns the state after a validation."""
     better = bool(np.asarray(loss) < np.asarray(state.best_loss))
-    copy = lambda tree: jax.tree.map(jnp.copy, tree)
     if better:
-        state = state._replace(best=copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
+        state = state._replace(best=_copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
     else:
         state = state._replace(since_best=state.since_best + 1)
     if config.schedule == "plateau":

@@ -1,0 +1,107 @@
+"""What is measured, in words that both sides understand: no array library is imported here.
+
+A row is named `kind/setting/what`. Both sides build the setting's model untrained and with the published networks, and are asked for
+some amount of work, in the row's unit of work; the answer is the time it took.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A model on a data set's shapes.
+
+    Attributes:
+      shapes: modality -> (height, width, channels).
+      latent_dim: D.
+      networks: modality -> `mlp` (two hidden layers of 512 in the encoder, one in the decoder), `svhn` (4x4 convolutions of 32, 64 and
+        128 channels) or `polymnist` (3x3 convolutions of 32, 64 and 128 channels and a dense layer of width D).
+      batch_size: of training.
+    """
+
+    shapes: Mapping[str, tuple[int, int, int]]
+    latent_dim: int
+    networks: Mapping[str, str]
+    batch_size: int = 128
+
+
+def _mnist_svhn(svhn: str) -> Setting:
+    shapes = {"mnist": (28, 28, 1), "svhn": (32, 32, 3)}
+    return Setting(shapes=shapes, latent_dim=20, networks={"mnist": "mlp", "svhn": svhn})
+
+
+def _polymnist(latent_dim: int) -> Setting:
+    names = [f"m{i}" for i in range(5)]
+    return Setting(
+        shapes=dict.fromkeys(names, (28, 28, 3)), latent_dim=latent_dim, networks=dict.fromkeys(names, "polymnist")
+    )
+
+
+SETTINGS = {
+    "mnist_svhn_mlp": _mnist_svhn("mlp"),
+    "mnist_svhn_conv": _mnist_svhn("svhn"),
+    "polymnist_32": _polymnist(32),
+    "polymnist_512": _polymnist(512),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One workload.
+
+    Attributes:
+      name: `kind/setting/what`.
+      unit: of work.
+      amount: work asked for at once from us.
+      peer_amount: work asked for at once from the peer; less where its cost is linear in it and it is slow.
+      repeats: times that each side is asked, in turns.
+    """
+
+    name: str
+    unit: str
+    amount: int
+    peer_amount: int
+    repeats: int = 5
+
+    @property
+    def kind(self) -> str:
+        """`train`, `draws`, `subset` or `ess`."""
+        return self.name.split("/")[0]
+
+    @property
+    def setting(self) -> str:
+        """Name of the setting."""
+        return self.name.split("/")[1]
+
+    @property
+    def what(self) -> str:
+        """What of it."""
+        return self.name.split("/")[2]
+
+
+STEPS_PER_CALL = 10
+NUM_OBSERVATIONS = 100  # behind subset posteriors
+NUM_DRAWS = 10  # of each
+CHAIN = {"iterations": 100, "leapfrog_steps": 10, "step_size": 0.01}  # the reference's
+
+
+def rows() -> list[Row]:
+    """Returns every row that is timed side by side."""
+    train = [
+        Row(f"train/{setting}/{stage}", "samples", 20 * 128, 10 * 128, repeats=7)
+        for setting in SETTINGS
+        for stage in ("joint", "experts")
+    ]
+    draws = [
+        Row("draws/mnist_svhn_conv/1", "draws", 1_000, 1_000),
+        Row("draws/polymnist_32/1", "draws", 1_000, 1_000),
+        Row("draws/polymnist_512/1", "draws", 1_000, 1_000, repeats=3),
+        Row("draws/polymnist_512/decode", "draws", 1_000, 1_000),
+    ]
+    subset = [
+        Row(f"subset/{setting}/{size}", "iterations", CHAIN["iterations"], CHAIN["iterations"] // 10, repeats=3)
+        for setting, sizes in [("mnist_svhn_mlp", (2,)), ("polymnist_32", (2, 3, 4)), ("polymnist_512", (2, 3))]
+        for size in sizes
+    ]
+    return train + draws + subset

@@ -1,0 +1,155 @@
+"""The peer's side: MultiVae's JNF (https://github.com/AgatheSenellart/MultiVae, PyPI `multivae`), as its users run it.
+
+Runs in an environment of its own (requirements.txt), which has no jax.
+"""
+
+import time
+from collections.abc import Callable
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from experiments.benchmarks import settings
+
+
+def _multivae():
+    """Imports MultiVae; torchvision's compiled operators, which need CUDA's libraries and which it does not use, may be missing."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import multivae.data.datasets.base
+    import multivae.models
+    import multivae.models.base
+    import multivae.models.nn.default_architectures
+    import multivae.models.nn.mmnist
+    import multivae.models.nn.svhn
+
+    return multivae
+
+
+multivae = _multivae()
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def versions() -> dict[str, str]:
+    """Returns what is measured."""
+    return {name: metadata.version(name) for name in ("multivae", "pythae", "torch")}
+
+
+def start(num_threads: int) -> None:
+    """Settles threads and seeds."""
+    torch.set_num_threads(num_threads)
+    torch.manual_seed(0)
+
+
+def build(name: str):
+    """Returns the model of a setting."""
+    setting = settings.SETTINGS[name]
+    nn, latent = multivae.models.nn, setting.latent_dim
+    makers = {
+        "mlp": (nn.default_architectures.Encoder_VAE_MLP, nn.default_architectures.Decoder_AE_MLP),
+        "svhn": (nn.svhn.Encoder_VAE_SVHN, nn.svhn.Decoder_VAE_SVHN),
+        "polymnist": (nn.mmnist.EncoderConvMMNIST, nn.mmnist.DecoderConvMMNIST),
+    }
+    dims = {modality: (shape[2], *shape[:2]) for modality, shape in setting.shapes.items()}
+    arguments = {m: multivae.models.base.BaseAEConfig(input_dim=dims[m], latent_dim=latent) for m in dims}
+    encoders = {m: makers[setting.networks[m]][0](arguments[m]) for m in dims}
+    decoders = {m: makers[setting.networks[m]][1](arguments[m]) for m in dims}
+    config = multivae.models.JNFConfig(
+        n_modalities=len(dims),
+        latent_dim=latent,
+        input_dims=dims,
+        decoders_dist=dict.fromkeys(dims, "laplace"),
+        decoder_dist_params=dict.fromkeys(dims, {"scale": 0.75}),
+        warmup=1,
+    )
+    return multivae.models.JNF(config, encoders=encoders, decoders=decoders).to(DEVICE)
+
+
+def data(name: str, num: int):
+    """Returns random images as its data sets hold them: floats in [0, 1]."""
+    rng = np.random.default_rng(0)
+    shapes = settings.SETTINGS[name].shapes
+    images = {m: rng.random((num, shape[2], *shape[:2]), np.float32) for m, shape in shapes.items()}
+    return multivae.data.datasets.base.MultimodalBaseDataset({m: torch.as_tensor(x).to(DEVICE) for m, x in images.items()})
+
+
+def wait() -> None:
+    """Waits for the accelerator, where there is one."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def prepare(row: settings.Row) -> Callable[[int], float]:
+    """Returns a function (amount of work) -> seconds, ready to be timed."""
+    return {"train": train, "draws": draws, "subset": subset}[row.kind](row)
+
+
+def train(row: settings.Row) -> Callable[[int], float]:
+    """Optimiser steps: the loop of its trainer without loader, logs and callbacks, on batches that lie in memory."""
+    model, setting = build(row.setting), settings.SETTINGS[row.setting]
+    everything = data(row.setting, 10 * setting.batch_size)
+    epoch = {"joint": 1, "experts": 2}[row.what]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    model.train()
+
+    def run(amount):
+        wait()
+        begun = time.perf_counter()
+        for step in range(amount // setting.batch_size):
+            rows = slice(step % 10 * setting.batch_size, (step % 10 + 1) * setting.batch_size)
+            batch = multivae.data.datasets.base.MultimodalBaseDataset({m: x[rows] for m, x in everything.data.items()})
+            loss = model(batch, epoch=epoch).loss
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        wait()
+        return time.perf_counter() - begun
+
+    return run
+
+
+def draws(row: settings.Row) -> Callable[[int], float]:
+    """Draws given the first modality, or the decoding of as many draws."""
+    model, first = build(row.setting).eval(), next(iter(settings.SETTINGS[row.setting].shapes))
+    observed = data(row.setting, row.peer_amount)
+
+    def run(amount):
+        wait()
+        begun = time.perf_counter()
+        with torch.no_grad():
+            if row.what == "decode":
+                z = torch.zeros(amount, model.latent_dim, device=DEVICE)
+                for decoder in model.decoders.values():
+                    decoder(z)
+            else:
+                model.encode(observed, cond_mod=first)
+        wait()
+        return time.perf_counter() - begun
+
+    return run
+
+
+def subset(row: settings.Row) -> Callable[[int], float]:
+    """Draws of a subset's posterior by its chain."""
+    model = build(row.setting).eval()
+    observed = data(row.setting, settings.NUM_OBSERVATIONS)
+    names = list(observed.data)[: int(row.what)]
+
+    def run(amount):
+        wait()
+        begun = time.perf_counter()
+        model._sample_from_poe_subset(
+            names,
+            observed.data,
+            mcmc_steps=amount,
+            n_lf=settings.CHAIN["leapfrog_steps"],
+            eps_lf=settings.CHAIN["step_size"],
+            K=settings.NUM_DRAWS,
+        )
+        wait()
+        return time.perf_counter() - begun
+
+    return run
