@@ -113,12 +113,16 @@ def _kernel_gradient(x: types.Array, gradient: types.Array, size: int) -> types.
 
 
 def _patches(x: types.Array, size: int) -> types.Array:
-    """Returns the windows of `[B, H, W, C]`, `[B, ceil(H / 2), ceil(W / 2), k k C]`."""
-    after = _padding_after(x.shape, size)
-    height, width = (-(-n // 2) for n in x.shape[1:3])
-    x = jnp.pad(x, ((0, 0), (1, after[0]), (1, after[1]), (0, 0)))
-    taps = [x[:, p : p + 2 * height - 1 : 2, q : q + 2 * width - 1 : 2] for p in range(size) for q in range(size)]
-    return jnp.concatenate(taps, axis=-1)
+    """Returns the windows of `[B, H, W, C]`, `[B, ceil(H / 2), ceil(W / 2), k k C]`; neighbours in a row are copied as one."""
+    batch, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
+    height, width = -(-height // 2), -(-width // 2)
+    pairs = x.reshape(batch, height + 1, 2, width + 1, 2 * channels)
+
+    def taps(p, q):  # pixels q and q + 1 of row p of every window, or q alone at its end
+        return pairs[:, p // 2 : p // 2 + height, p % 2, q // 2 : q // 2 + width, : min(size - q, 2) * channels]
+
+    return jnp.concatenate([taps(p, q) for p in range(size) for q in (0, 2)], axis=-1)
 
 
 def _padding_after(shape: tuple[int, ...], size: int) -> list[int]:
