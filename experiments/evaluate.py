@@ -54,7 +54,7 @@ class Arguments:
     chains_only: bool = False
     chain_observations: int = 100
     chain_draws: int = 500
-    chain_thinning: int = 5
+    chain_thinning: int = 3
 
 
 _SHORT_RHAT = (

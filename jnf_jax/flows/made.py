@@ -66,4 +66,9 @@ def bounded(raw: types.Array, bound: float) -> types.Array:
 
 def log_scale(raw: types.Array, bound: float, *, widening: bool) -> types.Array:
     """Returns a log scale from an unbounded output: in (-bound, bound), or in (-bound, 0), near 0 for 0, if it must not widen."""
-    return bounded(raw, bound) if widening else -bounded(jax.nn.softplus(raw - 2.0), bound)
+    return bounded(raw, bound) if widening else -bounded(_softplus(raw - 2.0), bound)
+
+
+def _softplus(x: jax.Array) -> jax.Array:
+    """Returns log(1 + exp(x)) to rounding of 1: without `log1p`, which is the slowest thing that XLA does on a CPU."""
+    return jnp.maximum(x, 0) + jnp.log(1 + jnp.exp(-jnp.abs(x)))

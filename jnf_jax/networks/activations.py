@@ -5,7 +5,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-ACTIVATIONS = {"relu": jax.nn.relu, "silu": jax.nn.silu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
+
+
+def silu(x: jax.Array) -> jax.Array:
+    """Returns x sigmoid(x), by the tanh that XLA computes faster than the exponential."""
+    return 0.5 * x * (1 + jnp.tanh(0.5 * x))
+
+
+ACTIVATIONS = {"relu": jax.nn.relu, "silu": silu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
 
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:

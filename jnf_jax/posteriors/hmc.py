@@ -1,9 +1,10 @@
 """Hamiltonian Monte Carlo over many observations at once, through BlackJAX.
 
-For each observation C chains run side by side. Warm-up goes in windows: in each, dual averaging tunes one step size per observation to the
-mean acceptance of its chains; after each but the last, the diagonal metric is set to the pooled variance of the window's second
-half. The number of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a
-chain would make every chain wait for the longest).
+For each observation C chains run side by side, under a diagonal metric that the caller knows something about. Warm-up goes in windows:
+in each, dual averaging tunes one step size per observation to the mean acceptance of its chains; after each but the last, the
+metric is set to the pooled variance of the window's second half. A short warm-up is one window and keeps the metric. The number
+of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a chain would make
+every chain wait for the longest).
 """
 
 import dataclasses
@@ -27,7 +28,8 @@ class Config(configs.Component):
 
     Attributes:
       num_chains: chains per observation; None for one chain a draw.
-      num_warmup: iterations thrown away (and adapted in) before the first draw; rounded up to whole windows of about 50.
+      num_warmup: iterations thrown away (and adapted in) before the first draw, in windows of about 50; the metric adapts from the
+        second window on, that is from 75 iterations.
       thinning: iterations per kept draw.
       min_iterations: least number of iterations after warm-up, so that R-hat has something to go by; rounded up to whole draws.
       max_leapfrog_steps: an iteration takes 1 to so many leapfrog steps, uniformly; exactly so many where `jitter` is off.
@@ -41,10 +43,10 @@ class Config(configs.Component):
     """
 
     num_chains: int | None = 4
-    num_warmup: int = 100
-    thinning: int = 5
+    num_warmup: int = 30
+    thinning: int = 3
     min_iterations: int = 20
-    max_leapfrog_steps: int = 8
+    max_leapfrog_steps: int = 16
     jitter: bool = True
     adapt: bool = True
     step_size: float = 0.1
@@ -170,7 +172,7 @@ def _transition(target: Target, data: Any, config: Config):
 
 def _warm_up(move, key, states, variance, config: Config):
     """Returns the states after warm-up, the step size `[B]` and the variance `[B, D]`."""
-    num_windows = max(2, round(config.num_warmup / _WINDOW))
+    num_windows = max(1, round(config.num_warmup / _WINDOW))
     length = -(-config.num_warmup // num_windows)
     init, update, final = step_size_adaptation.dual_averaging_adaptation(config.target_acceptance)
 

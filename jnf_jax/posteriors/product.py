@@ -41,8 +41,9 @@ def power(num_experts: int) -> int:
 
 def log_density(flow: flows.Flow, experts: Experts, z: types.Array) -> types.Array:
     """Returns the log density `[]` of one point `[D]`: normalised for one expert, up to a constant for several."""
-    each = jax.vmap(lambda params, base: expert.log_density(flow, params, base, z))(*experts)
-    return each.sum() - power(each.shape[0]) * distributions.standard_normal_log_prob(z)
+    num_experts = experts.base.loc.shape[0]
+    each = [expert.log_density(flow, *jax.tree.map(lambda leaf: leaf[i], experts), z) for i in range(num_experts)]
+    return sum(each) - power(num_experts) * distributions.standard_normal_log_prob(z)
 
 
 def sample(
