@@ -1,6 +1,7 @@
 """Our side of the benchmarks."""
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -8,14 +9,18 @@ from importlib import metadata
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from experiments.benchmarks import settings
+from experiments.benchmarks import settings, targets
 from jnf_jax import specs as specs_lib
 from jnf_jax import types
+from jnf_jax.flows import base as flow_base
+from jnf_jax.flows import identity, made, maf
 from jnf_jax.models import jnf
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp
-from jnf_jax.posteriors import hmc
+from jnf_jax.posteriors import compiling, hmc, product
+from jnf_jax.posteriors import flow as expert
 from jnf_jax.training import fit, sharding, step
 
 
@@ -30,24 +35,30 @@ def start(num_threads: int) -> None:
 
 
 def build(name: str, sampler: hmc.Config | None = None):
-    """Returns the model of a setting and its parameters."""
+    """Returns the model of a setting and its parameters; with a `sampler`, it has a modality that is never observed.
+
+    Without that, both of two modalities would be answered by the joint encoder, and not by the product.
+    """
     setting = settings.SETTINGS[name]
     specs = {
         m: specs_lib.ModalitySpec(shape=shape, likelihood="laplace", scale=0.75, support=(0.0, 1.0))
         for m, shape in setting.shapes.items()
     }
+    kinds = dict(setting.networks)
+    if sampler is not None:
+        specs["unseen"], kinds["unseen"] = specs_lib.ModalitySpec(shape=(1,)), "mlp"
     convolutions = {
         "svhn": conv.Config(hidden=None, decoder_hidden=None),
         "polymnist": conv.Config(kernel=3, hidden=setting.latent_dim, decoder_hidden=None),
     }
     given = {
         m: networks_base.Networks(encoder=mlp.MLP(hidden=(512, 512)), decoder=mlp.Decoder(hidden=(512,), shape=specs[m].shape))
-        for m, kind in setting.networks.items()
+        for m, kind in kinds.items()
         if kind == "mlp"
     }
     config = jnf.Config(
         latent_dim=setting.latent_dim,
-        networks={m: convolutions[kind] for m, kind in setting.networks.items() if kind != "mlp"},
+        networks={m: convolutions[kind] for m, kind in kinds.items() if kind != "mlp"},
         joint_hidden=(512, 512),
         sampler=sampler or hmc.Config(),
     )
@@ -63,8 +74,8 @@ def data(name: str, num: int) -> types.Batch:
 
 
 def prepare(row: settings.Row) -> Callable[[int], float]:
-    """Returns a function (amount of work) -> seconds, compiled and ready to be timed; `run.flops` a unit where they are counted."""
-    return {"train": train, "draws": draws, "subset": subset}[row.kind](row)
+    """Returns a function (amount of work) -> seconds, compiled and ready to be timed."""
+    return {"train": train, "draws": draws, "subset": subset, "ess": ess}[row.kind](row)
 
 
 def timed(compute: Callable[[], object]) -> float:
@@ -75,7 +86,7 @@ def timed(compute: Callable[[], object]) -> float:
 
 
 def train(row: settings.Row) -> Callable[[int], float]:
-    """Optimiser steps of one stage, on data that lie on the device."""
+    """Optimiser steps of one stage, on data that lie on the device; `run.flops()` counts those of a sample."""
     setting = settings.SETTINGS[row.setting]
     model, params = build(row.setting)
     stage = next(stage for stage in model.stages if stage.name == row.what)
@@ -95,8 +106,7 @@ def train(row: settings.Row) -> Callable[[int], float]:
         jax.block_until_ready(state)
         return time.perf_counter() - begun
 
-    one = make(num_steps=1).lower(state, *arguments).compile()
-    run.flops = one.cost_analysis()["flops"] / setting.batch_size
+    run.flops = lambda: make(num_steps=1).lower(state, *arguments).compile().cost_analysis()["flops"] / setting.batch_size
     return run
 
 
@@ -115,13 +125,97 @@ def draws(row: settings.Row) -> Callable[[int], float]:
 
 
 def subset(row: settings.Row) -> Callable[[int], float]:
-    """Draws of a subset's posterior by the reference's chain."""
-    setting, size = settings.SETTINGS[row.setting], int(row.what)
-    model, params = build(row.setting, hmc.REFERENCE)
-    names = list(model.specs)[:size]
+    """Draws of a subset's posterior by the product sampler: encoders, then chains."""
+    size, chain = row.what.split("_")
+    model, params = build(row.setting, hmc.REFERENCE if chain == "reference" else hmc.Config())
+    names = list(model.specs)[: int(size)]
     observed = {name: x for name, x in data(row.setting, settings.NUM_OBSERVATIONS).items() if name in names}
-    if size == len(setting.shapes):  # the joint encoder would answer; this is about the product
-        raise NotImplementedError
     compute = lambda: model.sample_posterior(params, jax.random.key(1), observed, num_samples=settings.NUM_DRAWS)
     jax.block_until_ready(compute())
     return lambda amount: timed(compute)
+
+
+def ess(row: settings.Row) -> Callable[[int], float]:
+    """Our default chains on a target of known law; `run.trace()` gives their draws, `[N, C, B, D]`."""
+    flow, flow_params = target_flow(row.setting)
+    base = types.Gaussian(*map(jnp.asarray, targets.bases(row.setting)))
+    config = hmc.Config()
+    sample = functools.partial(product.sample, flow, num_samples=settings.TARGET_DRAWS, config=config)
+    sample = compiling.jit(sample)
+    compute = lambda: sample(flow_params, jax.random.key(1), base)
+    result = jax.block_until_ready(compute())
+
+    def run(amount):
+        nonlocal result
+        begun = time.perf_counter()
+        result = jax.block_until_ready(compute())
+        return time.perf_counter() - begun
+
+    def trace():
+        draws = np.asarray(result[0])
+        return draws[::-1].reshape(-1, config.num_chains, *draws.shape[1:])
+
+    run.trace = trace
+    run.extra = lambda: {"rhat_largest": float(result[1].rhat.max()), "divergences": int(result[1].divergences.sum())}
+    return run
+
+
+def target_flow(target: str) -> tuple[flow_base.Flow, types.Params]:
+    """Returns the flow of a target's experts and its parameters, leaves `[M, ..]`."""
+    dim, num_experts = settings.TARGETS[target]
+    if not target.startswith("curved"):
+        return identity.build(identity.Config(), dim), {}
+    weights = np.load(targets.weights_file(os.environ["BENCHMARK_FILES"]))
+    stacked = lambda block, layer, part: jnp.stack([weights[f"{e}/{block}/{layer}/{part}"] for e in range(num_experts)])
+    layers = range(len(targets.HIDDEN) + 1)
+    params = [[{part: stacked(b, l, part) for part in ("kernel", "bias")} for l in layers] for b in range(2)]
+    return _curved(dim), params
+
+
+def _curved(dim: int) -> flow_base.Flow:
+    bounds = {"input_bound": targets.INPUT_BOUND, "log_scale_bound": targets.LOG_SCALE_BOUND}
+    return maf.build(maf.Config(hidden=targets.HIDDEN, **bounds), dim)
+
+
+def train_curved_flows(folder: str, *, num_steps: int = 500) -> None:
+    """Fits one flow to each of two bent Gaussians and writes their masked weights."""
+    dim, num_experts = settings.TARGETS["curved_20"]
+    flow, rng, arrays = _curved(dim), np.random.default_rng(0), {}
+    optimizer = optax.adam(2e-3)
+    for index in range(num_experts):
+        data = jnp.asarray(targets.bent(rng, 20_000, dim, bend=(0.5, -0.3)[index]))
+
+        def loss(params, z):
+            base = types.Gaussian(jnp.zeros(dim), jnp.full(dim, targets.BASE_SCALE))
+            return -jax.vmap(lambda z: expert.log_density(flow, params, base, z))(z).mean()
+
+        @jax.jit
+        def fitted(key):
+            params = flow.init(key)
+
+            def one(carry, key):
+                params, state = carry
+                rows = jax.random.randint(key, (256,), 0, len(data))
+                updates, state = optimizer.update(jax.grad(loss)(params, data[rows]), state)
+                return (optax.apply_updates(params, updates), state), None
+
+            keys = jax.random.split(key, num_steps)
+            return jax.lax.scan(one, (params, optimizer.init(params)), keys)[0][0]
+
+        masks = made.masks(dim, targets.HIDDEN)
+        for block, layers in enumerate(fitted(jax.random.key(index))):
+            for layer, (values, mask) in enumerate(zip(layers, masks, strict=True)):
+                mask = mask.reshape(mask.shape + (1,) * (values["kernel"].ndim - 2))
+                arrays[f"{index}/{block}/{layer}/kernel"] = np.asarray(values["kernel"] * mask)
+                arrays[f"{index}/{block}/{layer}/bias"] = np.asarray(values["bias"])
+    np.savez(targets.weights_file(folder), **arrays)
+
+
+def long_moments(target: str, *, num_draws: int = 4 * 5_000) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns mean and variance `[B, D]` of a target by long chains, and their largest R-hat."""
+    flow, flow_params = target_flow(target)
+    base = types.Gaussian(*map(jnp.asarray, targets.bases(target)))
+    config = hmc.Config(num_warmup=300)
+    sample = compiling.jit(functools.partial(product.sample, flow, num_samples=num_draws, config=config))
+    draws, info = sample(flow_params, jax.random.key(2), base)
+    return np.asarray(draws.mean(0)), np.asarray(draws.var(0)), float(info.rhat.max())

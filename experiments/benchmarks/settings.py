@@ -33,9 +33,7 @@ def _mnist_svhn(svhn: str) -> Setting:
 
 def _polymnist(latent_dim: int) -> Setting:
     names = [f"m{i}" for i in range(5)]
-    return Setting(
-        shapes=dict.fromkeys(names, (28, 28, 3)), latent_dim=latent_dim, networks=dict.fromkeys(names, "polymnist")
-    )
+    return Setting(shapes=dict.fromkeys(names, (28, 28, 3)), latent_dim=latent_dim, networks=dict.fromkeys(names, "polymnist"))
 
 
 SETTINGS = {
@@ -52,7 +50,7 @@ class Row:
 
     Attributes:
       name: `kind/setting/what`.
-      unit: of work.
+      unit: of work; a rate is so many of it a second.
       amount: work asked for at once from us.
       peer_amount: work asked for at once from the peer; less where its cost is linear in it and it is slow.
       repeats: times that each side is asked, in turns.
@@ -71,7 +69,7 @@ class Row:
 
     @property
     def setting(self) -> str:
-        """Name of the setting."""
+        """Name of the setting, or of the target for `ess`."""
         return self.name.split("/")[1]
 
     @property
@@ -83,7 +81,8 @@ class Row:
 STEPS_PER_CALL = 10
 NUM_OBSERVATIONS = 100  # behind subset posteriors
 NUM_DRAWS = 10  # of each
-CHAIN = {"iterations": 100, "leapfrog_steps": 10, "step_size": 0.01}  # the reference's
+ITERATIONS, LEAPFROG_STEPS, STEP_SIZE = 100, 10, 0.01  # the reference's chain, and the peer's default
+TARGET_DRAWS = 4 * 500  # of each observation of an `ess` target, by us
 
 
 def rows() -> list[Row]:
@@ -99,9 +98,16 @@ def rows() -> list[Row]:
         Row("draws/polymnist_512/1", "draws", 1_000, 1_000, repeats=3),
         Row("draws/polymnist_512/decode", "draws", 1_000, 1_000),
     ]
+    # The peer has one chain, its own; we are asked for that one (`reference`) and for our default's draws (`default`).
+    sizes = [("mnist_svhn_mlp", (2,)), ("polymnist_32", (2, 3, 4)), ("polymnist_512", (2, 3))]
     subset = [
-        Row(f"subset/{setting}/{size}", "iterations", CHAIN["iterations"], CHAIN["iterations"] // 10, repeats=3)
-        for setting, sizes in [("mnist_svhn_mlp", (2,)), ("polymnist_32", (2, 3, 4)), ("polymnist_512", (2, 3))]
-        for size in sizes
+        Row(f"subset/{setting}/{size}_{chain}", "chains", 1, ITERATIONS // 10, repeats=3)
+        for setting, each in sizes
+        for size in each
+        for chain in ("reference", "default")
     ]
-    return train + draws + subset
+    ess = [Row(f"ess/{target}/default", "runs", 1, 1, repeats=3) for target in TARGETS]
+    return train + draws + subset + ess
+
+
+TARGETS = {"gaussian_20": (20, 2), "gaussian_32": (32, 3), "curved_20": (20, 2)}  # dimension, number of experts

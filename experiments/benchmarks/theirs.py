@@ -3,14 +3,18 @@
 Runs in an environment of its own (requirements.txt), which has no jax.
 """
 
+import os
 import time
 from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
 import torch
+from pythae.models.base.base_utils import ModelOutput
+from pythae.models.nn import BaseEncoder
+from pythae.models.normalizing_flows.base import BaseNF, BaseNFConfig
 
-from experiments.benchmarks import settings
+from experiments.benchmarks import settings, targets
 
 
 def _multivae():
@@ -62,7 +66,7 @@ def build(name: str):
         latent_dim=latent,
         input_dims=dims,
         decoders_dist=dict.fromkeys(dims, "laplace"),
-        decoder_dist_params=dict.fromkeys(dims, {"scale": 0.75}),
+        decoder_dist_params={m: {"scale": 0.75} for m in dims},
         warmup=1,
     )
     return multivae.models.JNF(config, encoders=encoders, decoders=decoders).to(DEVICE)
@@ -84,7 +88,7 @@ def wait() -> None:
 
 def prepare(row: settings.Row) -> Callable[[int], float]:
     """Returns a function (amount of work) -> seconds, ready to be timed."""
-    return {"train": train, "draws": draws, "subset": subset}[row.kind](row)
+    return {"train": train, "draws": draws, "subset": subset, "ess": ess}[row.kind](row)
 
 
 def train(row: settings.Row) -> Callable[[int], float]:
@@ -133,10 +137,10 @@ def draws(row: settings.Row) -> Callable[[int], float]:
 
 
 def subset(row: settings.Row) -> Callable[[int], float]:
-    """Draws of a subset's posterior by its chain."""
+    """Draws of a subset's posterior by its chain; the work is counted in its iterations."""
     model = build(row.setting).eval()
     observed = data(row.setting, settings.NUM_OBSERVATIONS)
-    names = list(observed.data)[: int(row.what)]
+    names = list(observed.data)[: int(row.what.split("_")[0])]
 
     def run(amount):
         wait()
@@ -145,11 +149,108 @@ def subset(row: settings.Row) -> Callable[[int], float]:
             names,
             observed.data,
             mcmc_steps=amount,
-            n_lf=settings.CHAIN["leapfrog_steps"],
-            eps_lf=settings.CHAIN["step_size"],
+            n_lf=settings.LEAPFROG_STEPS,
+            eps_lf=settings.STEP_SIZE,
             K=settings.NUM_DRAWS,
         )
         wait()
         return time.perf_counter() - begun
 
+    return run
+
+
+class Given(BaseEncoder):
+    """An encoder that finds its Gaussian in the data `[B, 2 D]`: loc and log variance."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.latent_dim = dim
+
+    def forward(self, x):
+        return ModelOutput(embedding=x[:, : self.latent_dim], log_covariance=x[:, self.latent_dim :])
+
+
+class Identity(BaseNF):
+    """No flow."""
+
+    def forward(self, x):
+        return ModelOutput(out=x, log_abs_det_jac=torch.zeros(len(x), device=x.device))
+
+
+class OurFlow(BaseNF):
+    """Our masked autoregressive flow (`jnf_jax.flows.maf`) with its trained weights."""
+
+    def __init__(self, config, weights, expert):
+        super().__init__(config)
+        self._blocks = []
+        for block in range(2):
+            layers = range(len(targets.HIDDEN) + 1)
+            self._blocks.append(
+                [
+                    [torch.as_tensor(weights[f"{expert}/{block}/{layer}/{part}"]) for part in ("kernel", "bias")]
+                    for layer in layers
+                ]
+            )
+
+    def forward(self, z):
+        log_det = 0
+        for *between, (kernel, bias) in self._blocks:
+            x = targets.INPUT_BOUND * torch.tanh(z / targets.INPUT_BOUND)
+            for k, b in between:
+                x = torch.nn.functional.silu(x @ k + b)
+            shift = x @ kernel[..., 0] + bias[:, 0]
+            raw = torch.nn.functional.softplus(x @ kernel[..., 1] + bias[:, 1] - 2)
+            log_scale = -targets.LOG_SCALE_BOUND * torch.tanh(raw / targets.LOG_SCALE_BOUND)
+            z = ((z - shift) * torch.exp(-log_scale)).flip(1)
+            log_det = log_det - log_scale.sum(1)
+        return ModelOutput(out=z, log_abs_det_jac=log_det)
+
+
+def ess(row: settings.Row) -> Callable[[int], float]:
+    """Its default chain on a target of known law; `run.trace()` gives every state of every chain, `[N, C, B, D]`."""
+    dim, num_experts = settings.TARGETS[row.setting]
+    names = [f"x{i}" for i in range(num_experts)]
+    loc, scale = targets.bases(row.setting)
+    observed = {n: torch.as_tensor(np.concatenate([loc[:, i], 2 * np.log(scale[:, i])], 1)) for i, n in enumerate(names)}
+    config = BaseNFConfig(input_dim=(dim,))
+    if row.setting.startswith("curved"):
+        weights = np.load(targets.weights_file(os.environ["BENCHMARK_FILES"]))
+        flows = {n: OurFlow(config, weights, i) for i, n in enumerate(names)}
+    else:
+        flows = {n: Identity(config) for n in names}
+    model_config = multivae.models.JNFConfig(
+        n_modalities=num_experts, latent_dim=dim, input_dims=dict.fromkeys(names, (2 * dim,)), warmup=1
+    )
+    model = multivae.models.JNF(model_config, encoders={n: Given(dim) for n in names}, flows=flows)
+    model.eval().to(DEVICE)
+    density, states = model._compute_poe_posterior, []
+
+    def recording(subset, z, data, **options):
+        states.append(z.detach())
+        return density(subset, z, data, **options)
+
+    model._compute_poe_posterior = lambda subset, z, data, divide_prior=True, grad=True: recording(
+        subset, z, data, divide_prior=divide_prior, grad=grad
+    )
+
+    def run(amount):
+        states.clear()
+        wait()
+        begun = time.perf_counter()
+        model._sample_from_poe_subset(
+            names,
+            observed,
+            mcmc_steps=settings.ITERATIONS,
+            n_lf=settings.LEAPFROG_STEPS,
+            eps_lf=settings.STEP_SIZE,
+            K=settings.NUM_DRAWS,
+        )
+        wait()
+        return time.perf_counter() - begun
+
+    def trace():  # the density is asked for once before an iteration and once a leapfrog step
+        first = torch.stack(states[:: settings.LEAPFROG_STEPS + 1])
+        return first.reshape(settings.ITERATIONS, settings.NUM_DRAWS, -1, dim).cpu().numpy()
+
+    run.trace = trace
     return run

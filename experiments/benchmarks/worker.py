@@ -1,12 +1,17 @@
-"""One side of one row, in a process of its own: reads amounts of work, a line each, answers with the time each took.
+"""One side of one row, in a process of its own.
 
-python -m experiments.benchmarks.worker {ours,theirs} ROW THREADS
+    python -m experiments.benchmarks.worker {ours,theirs} ROW THREADS
+
+Reads a line, answers with a line of JSON: an amount of work -> the seconds it took; `flops` -> those of a unit of work; `trace PATH` -> the
+states of the last run's chains, written to PATH.
 """
 
 import importlib
 import json
 import resource
 import sys
+
+import numpy as np
 
 from experiments.benchmarks import settings
 
@@ -18,10 +23,17 @@ def main() -> None:
     side.start(int(num_threads))
     row = next(row for row in settings.rows() if row.name == row_name)
     run = side.prepare(row)
-    _answer({"ready": True, "versions": side.versions(), "flops": getattr(run, "flops", None)})
+    _answer({"ready": True, "versions": side.versions()})
     for line in sys.stdin:
-        seconds = run(int(line))
-        _answer({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+        command, *rest = line.split()
+        if command == "flops":
+            _answer({"flops": run.flops() if hasattr(run, "flops") else None})
+        elif command == "trace":
+            np.save(rest[0], run.trace())
+            _answer(run.extra() if hasattr(run, "extra") else {})
+        else:
+            seconds = run(int(command))
+            _answer({"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
 
 
 def _answer(values: dict) -> None:

@@ -31,8 +31,8 @@ from jnf_jax.flows import maf
 from jnf_jax.models import base
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp, modalities
+from jnf_jax.posteriors import compiling, hmc, product
 from jnf_jax.posteriors import flow as expert
-from jnf_jax.posteriors import hmc, product
 from jnf_jax.projectors import base as projectors
 
 
@@ -295,7 +295,7 @@ def make_sampler(parts: Parts):
         flow_params, gaussian = (jax.tree.map(lambda leaf: leaf[0], flows), jax.tree.map(lambda leaf: leaf[:, 0], gaussians))
         return expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=num_samples)
 
-    @functools.partial(jax.jit, static_argnames="num_samples")
+    @functools.partial(compiling.jit, static_argnames="num_samples")
     def from_product(flows, key, gaussians, *, num_samples):
         config = parts.config.sampler
         return product.sample(parts.flow, flows, key, gaussians, num_samples=num_samples, config=config)

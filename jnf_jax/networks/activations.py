@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 
-
 def silu(x: jax.Array) -> jax.Array:
     """Returns x sigmoid(x), by the tanh that XLA computes faster than the exponential."""
     return 0.5 * x * (1 + jnp.tanh(0.5 * x))
