@@ -1,11 +1,12 @@
-# Two commands do everything, set-up included: `make demo` and `make test`.
+# Two commands do everything, set-up included: `make demo` and `make test`. `make bench` measures us beside MultiVae.
 
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+PEER ?= .venv-multivae
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all check lint clean
+.PHONY: demo test test-all check lint bench clean
 
 demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: some minutes on 2 cores
 	$(RUN) -m experiments.train polydigits/jnf --workdir runs/demo --resume
@@ -24,6 +25,10 @@ lint: $(STAMP)
 
 check: lint test
 
+bench: $(STAMP)  ## speed beside MultiVae, half an hour on an otherwise idle machine; ours alone where MultiVae cannot be installed
+	test -x $(PEER)/bin/python || ($(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet -r experiments/benchmarks/requirements.txt) || rm -rf $(PEER)
+	$(RUN) -m experiments.benchmarks.run --peer $(PEER)/bin/python
+
 $(STAMP): requirements.txt setup.cfg pyproject.toml
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), f'Expected Python 3.11 or newer, got {sys.version}'"
 	$(PYTHON) -m venv $(VENV)
@@ -32,4 +37,4 @@ $(STAMP): requirements.txt setup.cfg pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(PEER) runs

@@ -27,7 +27,7 @@ def row(workload: settings.Row, sides: dict, seconds: dict[str, float]) -> dict:
             path = pathlib.Path(folder) / "trace.npy"
             extra = side.ask(f"trace {path}")
             trace = np.load(path)  # [N, C, B, D]
-        total = _ess(trace).min(-1).sum()
+        total = ess(trace).min(-1).sum()
         draws = trace if name == "ours" else trace[-1:]
         square, error = _mean_square(draws, mean, variance)
         result[name] = float(total / seconds[name])
@@ -38,7 +38,7 @@ def row(workload: settings.Row, sides: dict, seconds: dict[str, float]) -> dict:
             "standardised_mean_square": square,
             "standard_error": error,
             "right_law": bool(abs(square - 1) < _STANDARD_ERRORS * error),
-            "rhat_of_coordinates_largest": float(_rhat(trace).max()),
+            "rhat_of_coordinates_largest": float(rhat(trace).max()),
         }
     if result["theirs"] is not None:
         result["ratio"] = result["ours"] / result["theirs"]
@@ -51,16 +51,17 @@ def _mean_square(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> t
     """Returns the mean of (z - mean)^2 / variance and its standard error."""
     squares = (draws - mean) ** 2 / variance
     if len(draws) > 1:
-        effective = _ess(squares).sum()
+        effective = ess(squares).sum()
     else:  # one state of each of many chains
         effective = squares.size
     return float(squares.mean()), float(squares.std() / np.sqrt(effective))
 
 
-def _ess(values: np.ndarray) -> np.ndarray:
+def ess(values: np.ndarray) -> np.ndarray:
     """Returns the bulk effective sample size `[B, D]` of chains `[N, C, B, D]`."""
     return np.asarray(jax.jit(functools.partial(blackjax.ess_bulk, chain_axis=1, sample_axis=0))(values))
 
 
-def _rhat(values: np.ndarray) -> np.ndarray:
+def rhat(values: np.ndarray) -> np.ndarray:
+    """Returns the split R-hat `[B, D]` of chains `[N, C, B, D]`."""
     return np.asarray(jax.jit(functools.partial(blackjax.rhat, chain_axis=1, sample_axis=0))(values))

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 
 from jnf_jax import types
 
+_PIECE = 2**20  # values: a piece of a batch has about so many in its patches, so that they stay in a core's cache
+_MOST_PIECES = 4
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
@@ -44,8 +46,10 @@ def double(x: types.Array, kernel: types.Array) -> types.Array:
 
 
 def halve_by_patches(x: types.Array, kernel: types.Array) -> types.Array:
-    """`halve` as one matrix product."""
-    return _patches(x, kernel.shape[0]) @ kernel.reshape(-1, kernel.shape[-1])
+    """`halve` as a matrix product for each piece of the batch."""
+    size = kernel.shape[0]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jnp.concatenate([_patches(piece, size) @ matrix for piece in _split(size, x)[0]])
 
 
 def halve_by_lax(x: types.Array, kernel: types.Array) -> types.Array:
@@ -55,23 +59,27 @@ def halve_by_lax(x: types.Array, kernel: types.Array) -> types.Array:
 
 
 def double_by_patches(x: types.Array, kernel: types.Array) -> types.Array:
-    """`double` as one matrix product, whose patches are then added up where they overlap."""
-    batch, height, width, channels = x.shape
+    """`double` as a matrix product for each piece of the batch, whose patches are then added up where they overlap."""
     size, features = kernel.shape[0], kernel.shape[2]
-    taps = x.reshape(-1, channels) @ kernel.reshape(-1, channels).T
-    taps = taps.reshape(batch, height, width, size, size, features)
+    matrix = kernel.reshape(-1, kernel.shape[-1]).T
 
-    def phase(r, s):  # the pixels (2 i + r, 2 j + s) of the image with its margin of one
-        pieces = [
-            jnp.pad(taps[:, :, :, p, q], ((0, 0), (p // 2, 1 - p // 2), (q // 2, 1 - q // 2), (0, 0)))
-            for p in range(r, size, 2)
-            for q in range(s, size, 2)
-        ]
-        return sum(pieces)
+    def double_piece(x):
+        batch, height, width, _ = x.shape
+        taps = (x @ matrix).reshape(batch, height, width, size, size, features)
 
-    rows = jnp.stack([jnp.stack([phase(r, s) for s in (0, 1)], axis=3) for r in (0, 1)], axis=2)
-    image = rows.reshape(batch, 2 * height + 2, 2 * width + 2, features)
-    return image[:, 1:-1, 1:-1]
+        def phase(r, s):  # the pixels (2 i + r, 2 j + s) of the image with its margin of one
+            pieces = [
+                jnp.pad(taps[:, :, :, p, q], ((0, 0), (p // 2, 1 - p // 2), (q // 2, 1 - q // 2), (0, 0)))
+                for p in range(r, size, 2)
+                for q in range(s, size, 2)
+            ]
+            return sum(pieces)
+
+        rows = jnp.stack([jnp.stack([phase(r, s) for s in (0, 1)], axis=3) for r in (0, 1)], axis=2)
+        return rows.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, 1:-1, 1:-1]
+
+    num_pieces = _num_pieces(len(x), x.size // x.shape[-1] * matrix.shape[-1])
+    return jnp.concatenate([double_piece(piece) for piece in jnp.split(x, num_pieces)])
 
 
 def double_by_lax(x: types.Array, kernel: types.Array) -> types.Array:
@@ -101,15 +109,29 @@ def _kernel_gradient(x: types.Array, gradient: types.Array, size: int) -> types.
     """Returns the gradient `[k, k, C, F]` of `halve`'s kernel for inputs `[B, H, W, C]` and outputs' gradient `[B, .., F]`."""
 
     def by_patches(x, gradient):
-        flat = gradient.reshape(-1, gradient.shape[-1])
-        patches = _patches(x, size).reshape(len(flat), -1)
-        return (patches.T @ flat).reshape(size, size, x.shape[-1], -1)
+        def of_piece(x, gradient):
+            flat = gradient.reshape(-1, gradient.shape[-1])
+            return _patches(x, size).reshape(len(flat), -1).T @ flat
+
+        whole = sum(of_piece(*pieces) for pieces in zip(*_split(size, x, gradient), strict=True))
+        return whole.reshape(size, size, x.shape[-1], -1)
 
     def by_lax(x, gradient):
         kernel = jnp.zeros((size, size, x.shape[-1], gradient.shape[-1]), x.dtype)
         return jax.vjp(lambda kernel: halve_by_lax(x, kernel), kernel)[1](gradient)[0]
 
     return jax.lax.platform_dependent(x, gradient, cpu=by_patches, default=by_lax)
+
+
+def _split(size: int, x: types.Array, *others: types.Array) -> list[list[types.Array]]:
+    """Returns each array in pieces along the batch, as many as suit the patches of `x`."""
+    num_pieces = _num_pieces(len(x), x.size * size**2 // 4)
+    return [jnp.split(array, num_pieces) for array in (x, *others)]
+
+
+def _num_pieces(batch: int, num_values: int) -> int:
+    """Returns into how many equal pieces a batch is split whose patches have so many values."""
+    return max(n for n in range(1, _MOST_PIECES + 1) if batch % n == 0 and (n == 1 or num_values > (n - 1) * _PIECE))
 
 
 def _patches(x: types.Array, size: int) -> types.Array:

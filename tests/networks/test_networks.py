@@ -39,6 +39,18 @@ def test_halve_and_double_are_the_strided_and_the_transposed_convolution(shape, 
             np.testing.assert_allclose(mine, reference, atol=1e-10)
 
 
+def test_pieces_of_a_batch_add_up_to_the_whole(monkeypatch):
+    x, kernel = jax.random.normal(jax.random.key(0), (6, 6, 6, 2)), jax.random.normal(jax.random.key(1), (4, 4, 2, 2))
+    loss = lambda x, k: jnp.sin(convolution.double(jnp.sin(convolution.halve(x, k)), k)).sum()
+    whole = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(x, kernel)
+    monkeypatch.setattr(convolution, "_PIECE", 100)
+    assert convolution._num_pieces(6, 1_000) == 3
+    assert convolution._num_pieces(7, 1_000) == 1
+    pieces = jax.jit(jax.value_and_grad(lambda x, k: loss(x, k), argnums=(0, 1)))(x, kernel)
+    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(pieces), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-10)
+
+
 @pytest.mark.parametrize(("platform", "convolutions"), [("cpu", False), ("cuda", True), ("tpu", True)])
 def test_accelerators_keep_their_convolutions(platform, convolutions):
     x, kernel = jnp.zeros((2, 8, 8, 3)), jnp.zeros((4, 4, 3, 3))
