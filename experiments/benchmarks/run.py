@@ -25,6 +25,7 @@ import tyro
 from experiments.benchmarks import effective, ours, settings
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_ORDER = ("train", "draws", "subset", "ess", "start", "memory")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,19 @@ def main() -> None:
                 result["rows"] = [r for r in result["rows"] if r["name"] != row["name"]] + [row]
                 print(f"{_line(row)}   [{time.monotonic() - begun:.0f} s]", flush=True)
             arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{table(result['rows'])}")
+
+
+def table(rows: list[dict]) -> str:
+    """Returns the results as a table in Markdown."""
+    number = lambda value: "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    lines = ["| | ours | MultiVae | ratio | of a matrix product |", "|---|---|---|---|---|"]
+    for row in sorted(rows, key=lambda row: _ORDER.index(row["name"].split("/")[0])):
+        fraction = f"{row['roofline_fraction']:.2f}" if row.get("roofline_fraction") else ""
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}" if row["ratio"] < 10 else f"{row['ratio']:.0f}"
+        unit = row["unit"].replace("effective ", "")
+        lines.append(f"| {row['name']} | {number(row['ours'])} {unit} | {number(row['theirs'])} | {ratio} | {fraction} |")
+    return "\n".join(lines)
 
 
 def _jobs(peer):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import scipy.stats
+from jax.experimental.sparse import linalg
 
 from jnf_jax import distributions, types
 from jnf_jax.flows import base as flows
@@ -19,6 +20,8 @@ from jnf_jax.posteriors import hmc
 
 _STEEPNESS = 20.0  # of the wall, per squared prior standard deviation
 _RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
+_RAY_BATCH = 16  # observations whose rays are looked at together
+_ALL_DIRECTIONS, _FEW_DIRECTIONS, _LOBPCG_STEPS = 64, 4, 30
 
 
 class Experts(NamedTuple):
@@ -83,7 +86,9 @@ def sample(
         return target(base, z) - wall(z, config.outside)
 
     draws, last, info = hmc.sample(confined, chain_key, base, starts, variance, num_samples=num_samples, config=config)
-    improper = jax.vmap(lambda base, start, end: grows_outward(lambda z: target(base, z), start, end))(base, starts, last)
+    improper = jax.lax.map(
+        lambda chains: grows_outward(lambda z: target(chains[0], z), *chains[1:]), (base, starts, last), batch_size=_RAY_BATCH
+    )
     return draws, info._replace(improper=improper)
 
 
@@ -103,9 +108,9 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
 def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:
     """Returns whether the log density grows along some ray far from the prior's mass, as it does where the product is improper.
 
-    The rays run along both directions of every axis and of every principal curvature at the chains' mean (exact for Gaussians), towards
+    The rays run along both directions of every axis and of the principal curvatures at the chains' mean (exact for Gaussians), towards
     each chain's end and along each chain's way: a chain drifts where the density does not fall off, whatever its acceptance
-    rate says. The curvature costs D gradients.
+    rate says.
 
     Args:
       target: log density of one point.
@@ -117,11 +122,23 @@ def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Arr
     """
     dim = ends.shape[-1]
     axes = jnp.eye(dim, dtype=ends.dtype)
-    curvature = jax.hessian(target)(ends.mean(0))
-    principal = jnp.linalg.eigh(jnp.nan_to_num(curvature))[1].T
+    principal = _principal_directions(target, ends.mean(0))
     towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends), _unit(ends - starts)])
     near, far = (jax.vmap(target)(radius * towards) for radius in _RAY_RADII)
     return ~jnp.all(far < near)
+
+
+def _principal_directions(target: types.LogDensity, centre: types.Array) -> types.Array:
+    """Returns the directions `[K, D]` in which the log density falls off least around a point.
+
+    They are all of the Hessian's up to 64 dimensions; beyond, the first few, found from its products with vectors alone.
+    """
+    if len(centre) <= _ALL_DIRECTIONS:
+        return jnp.linalg.eigh(jnp.nan_to_num(jax.hessian(target)(centre)))[1].T
+    gradient = jax.grad(target)
+    along = jax.vmap(lambda vector: jnp.nan_to_num(jax.jvp(gradient, (centre,), (vector,))[1]), in_axes=1, out_axes=1)
+    start = jax.random.normal(jax.random.key(0), (len(centre), _FEW_DIRECTIONS), centre.dtype)
+    return linalg.lobpcg_standard(along, start, m=_LOBPCG_STEPS)[1].T
 
 
 def _unit(vectors: types.Array) -> types.Array:

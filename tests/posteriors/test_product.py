@@ -107,6 +107,17 @@ def test_proper_products_are_not_flagged_also_with_one_wide_expert(scales, rotat
     assert not info.improper.any()
 
 
+@pytest.mark.parametrize(("widest", "improper"), [(-0.02, True), (0.02, False)])
+def test_growth_is_seen_in_many_dimensions_off_the_axes(widest, improper):
+    dim = 80
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    precision = jnp.asarray(rotation @ np.diag([widest, *rng.uniform(0.5, 5, dim - 1)]) @ rotation.T)
+    ends = jnp.asarray(rng.normal(size=(4, dim)))
+    look = jax.jit(lambda ends: product.grows_outward(lambda z: -0.5 * z @ precision @ z, 0.5 * ends, ends))
+    assert bool(look(ends)) == improper
+
+
 def test_power_refuses_no_expert():
     with pytest.raises(ValueError, match="at least one expert"):
         product.power(0)
