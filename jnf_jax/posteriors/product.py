@@ -86,9 +86,14 @@ def sample(
         return target(base, z) - wall(z, config.outside)
 
     draws, last, info = hmc.sample(confined, chain_key, base, starts, variance, num_samples=num_samples, config=config)
-    improper = jax.lax.map(
-        lambda chains: grows_outward(lambda z: target(chains[0], z), *chains[1:]), (base, starts, last), batch_size=_RAY_BATCH
-    )
+
+    def grows(chains):
+        return grows_outward(lambda z: target(chains[0], z), *chains[1:])
+
+    if base.loc.shape[-1] <= _ALL_DIRECTIONS:
+        improper = jax.vmap(grows)((base, starts, last))
+    else:  # all rays of all observations at once would not fit
+        improper = jax.lax.map(grows, (base, starts, last), batch_size=_RAY_BATCH)
     return draws, info._replace(improper=improper)
 
 
