@@ -40,5 +40,5 @@ def test_a_ratio_above_one_says_that_we_are_ahead():
 
 def test_the_committed_results_hold_every_row():
     names = {row["name"] for row in RESULTS["rows"]}
-    assert {row.name for row in settings.rows()} <= names
+    assert {row.name for row in settings.rows()} <= names, "run `make bench` again"
     assert {name.split("/")[0] for name in names} == {"train", "draws", "subset", "ess", "start", "memory"}
