@@ -26,7 +26,8 @@ lint: $(STAMP)
 check: lint test
 
 bench: $(STAMP)  ## speed beside MultiVae, half an hour on an otherwise idle machine; ours alone where MultiVae cannot be installed
-	test -x $(PEER)/bin/python || ($(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet -r experiments/benchmarks/requirements.txt) || rm -rf $(PEER)
+	test -f $(PEER)/.installed || ($(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet -r experiments/benchmarks/requirements.txt \
+		&& touch $(PEER)/.installed) || rm -rf $(PEER)
 	$(RUN) -m experiments.benchmarks.run --peer $(PEER)/bin/python
 
 $(STAMP): requirements.txt setup.cfg pyproject.toml

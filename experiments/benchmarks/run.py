@@ -81,17 +81,19 @@ class Side:
 def main() -> None:
     """Runs the script."""
     arguments = tyro.cli(Arguments, prog="python -m experiments.benchmarks.run")
-    peer = arguments.peer if arguments.peer.exists() else None
+    peer = (
+        arguments.peer.absolute() if arguments.peer.exists() else None
+    )  # not resolved: a link in an environment is its Python
     if peer is None:
         print(f"There is no {arguments.peer}: ours is measured alone.", flush=True)
     result = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"rows": []}
     result["machine"] = _machine()
     with tempfile.TemporaryDirectory() as files:
         os.environ["BENCHMARK_FILES"] = files
-        ours.train_curved_flows(files)
-        for name, measure in _jobs(peer):
-            if not name.startswith(arguments.only):
-                continue
+        jobs = [(name, measure) for name, measure in _jobs(peer) if name.startswith(arguments.only)]
+        if any(name.startswith("ess/curved") for name, _ in jobs):
+            ours.train_curved_flows(files)
+        for _, measure in jobs:
             begun = time.monotonic()
             for row in measure():
                 row["measured"] = time.strftime("%Y-%m-%d")
@@ -136,8 +138,8 @@ def _compare(row: settings.Row, peer, product: float) -> list[dict]:
         for side in sides.values():
             stack.callback(side.close)
         amounts = {"ours": row.amount, "theirs": row.peer_amount}
-        sides["ours"].ask(str(row.amount))  # both sides have run once before they are timed
-        if row.kind not in ("subset", "ess") and peer is not None:
+        sides["ours"].ask(str(row.amount))
+        if row.kind not in ("subset", "ess") and peer is not None:  # those are too long for a first run to matter
             sides["theirs"].ask(str(row.peer_amount))
         seconds: dict[str, list[float]] = {side: [] for side in sides}
         memory: dict[str, float] = {}

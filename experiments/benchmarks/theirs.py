@@ -187,7 +187,7 @@ class OurFlow(BaseNF):
             layers = range(len(targets.HIDDEN) + 1)
             self._blocks.append(
                 [
-                    [torch.as_tensor(weights[f"{expert}/{block}/{layer}/{part}"]) for part in ("kernel", "bias")]
+                    [torch.as_tensor(weights[f"{expert}/{block}/{layer}/{part}"]).to(DEVICE) for part in ("kernel", "bias")]
                     for layer in layers
                 ]
             )
@@ -211,7 +211,8 @@ def ess(row: settings.Row) -> Callable[[int], float]:
     dim, num_experts = settings.TARGETS[row.setting]
     names = [f"x{i}" for i in range(num_experts)]
     loc, scale = targets.bases(row.setting)
-    observed = {n: torch.as_tensor(np.concatenate([loc[:, i], 2 * np.log(scale[:, i])], 1)) for i, n in enumerate(names)}
+    gaussians = {n: np.concatenate([loc[:, i], 2 * np.log(scale[:, i])], axis=1) for i, n in enumerate(names)}
+    observed = {n: torch.as_tensor(values).to(DEVICE) for n, values in gaussians.items()}
     config = BaseNFConfig(input_dim=(dim,))
     if row.setting.startswith("curved"):
         weights = np.load(targets.weights_file(os.environ["BENCHMARK_FILES"]))
@@ -225,13 +226,11 @@ def ess(row: settings.Row) -> Callable[[int], float]:
     model.eval().to(DEVICE)
     density, states = model._compute_poe_posterior, []
 
-    def recording(subset, z, data, **options):
+    def recording(subset, z, *arguments, **options):
         states.append(z.detach())
-        return density(subset, z, data, **options)
+        return density(subset, z, *arguments, **options)
 
-    model._compute_poe_posterior = lambda subset, z, data, divide_prior=True, grad=True: recording(
-        subset, z, data, divide_prior=divide_prior, grad=grad
-    )
+    model._compute_poe_posterior = recording
 
     def run(amount):
         states.clear()

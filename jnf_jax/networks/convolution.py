@@ -1,7 +1,7 @@
 """Halving and doubling convolutions: `lax.conv` where it is fast, matrix products on CPUs.
 
 `halve` is the stride-2 convolution whose windows begin one pixel before each pair of pixels, `double` its transpose, for 3x3 and 4x4
-kernels. On a CPU XLA's gradient of a strided convolution inside a scan takes up to 50 times as long as its forward pass, so there both
+kernels. On a CPU XLA's gradient of a strided convolution inside a scan takes hundreds of times as long as its forward pass, so there both
 are written out: patches times a matrix on the way down, a matrix and a sum of overlapping patches on the way up, each the other's
 gradient (2 cores, batch 128, 14x14x32 to 7x7x64, forward and backward: 337 ms by `lax.conv`, 5 ms by these).
 """

@@ -11,7 +11,7 @@ from jnf_jax import configs, specs, subsets
 from jnf_jax.flows import maf
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
-from jnf_jax.training import sharding, step
+from jnf_jax.training import fit, sharding, step
 
 MODALITIES = {
     "image": specs.ModalitySpec(shape=(4, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0)),
@@ -113,10 +113,7 @@ def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, param
     for stage in model.stages:
         data = prepared(stage, params, batch)
         call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
-        trainable = {name: jax.tree.map(jnp.copy, params[name]) for name in stage.trainable}
-        state = step.TrainState(
-            jnp.zeros((), jnp.int32), trainable, optimizer.init(trainable), jnp.ones(()), jnp.full((), -1, jnp.int32)
-        )
+        state = fit.initial_train_state(stage, params, optimizer)
         frozen = {name: value for name, value in params.items() if name not in stage.trainable}
         first, _ = stage.loss(params, jax.random.key(2), data)
         state, _ = call(state, frozen, jax.random.key(1), data)

@@ -27,10 +27,13 @@ def test_tuned_chains_draw_what_plain_ones_draw_within_another_jit_too():
 
 def test_chains_transfer_nothing_from_or_to_the_host():
     tuned = compiling.jit(draws)
-    key = jax.random.key(0)
+    key, host = jax.random.key(0), jax.device_get(BASE)
     tuned(key, BASE)
     with jax.transfer_guard("disallow"):
-        jax.block_until_ready(tuned(key, BASE))
+        last = jax.block_until_ready(tuned(key, BASE))
+        with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+            tuned(key, jax.tree.map(np.zeros_like, host))
+    assert jnp.isfinite(last).all()
 
 
 def test_static_arguments_are_told_apart():
