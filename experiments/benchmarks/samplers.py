@@ -107,10 +107,11 @@ def samplers(target: Target, num_draws: int) -> dict[str, Callable]:
     """Returns name -> function (key) -> draws `[N, C, B, D]`."""
     found = {}
     for num_warmup in (30, 50, 200):
-        for most in (8, 16, 32):
-            config = hmc.Config(num_warmup=num_warmup, max_leapfrog_steps=most, thinning=1)
+        for most, trajectory in ((8, None), (16, None), (32, None), (16, 2.5), (16, 3.0), (16, 4.0)):
+            config = hmc.Config(num_warmup=num_warmup, max_leapfrog_steps=most, trajectory=trajectory, thinning=1)
             metric = "experts' metric" if num_warmup < 75 else "window"
-            found[f"HMC, {metric}, warm-up {num_warmup}, 1..{most} steps"] = functools.partial(_hmc, target, num_draws, config)
+            length = f"1..{most} steps" if trajectory is None else f"up to {trajectory} long"
+            found[f"HMC, {metric}, warm-up {num_warmup}, {length}"] = functools.partial(_hmc, target, num_draws, config)
     found["NUTS, window, warm-up 100"] = functools.partial(_nuts, target, num_draws)
     found["ChEES, 16 chains, warm-up 100"] = functools.partial(_chees, target, num_draws)
     found["MEADS, 16 chains, warm-up 200"] = functools.partial(_meads, target, num_draws)

@@ -275,7 +275,7 @@ def make_sampler(parts: Parts):
 
     One modality: exact draws of its flow. All of them: exact draws of the joint encoder. In between: the product of experts by HMC;
     behind the S draws of an observation stand `sampler.num_chains` chains of `sampler.num_warmup` iterations and
-    max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 30 + 21 iterations for up to 28 draws by default).
+    max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 30 + 20 iterations for up to 40 draws by default).
     Encoders run once per observation; the product is compiled once for each number of experts, whichever they are.
 
     Raises (the function returned):

@@ -4,7 +4,7 @@ For each observation C chains run side by side, under a diagonal metric that the
 in each, dual averaging tunes one step size per observation to the mean acceptance of its chains; after each but the last, the
 metric is set to the pooled variance of the window's second half. A short warm-up is one window and keeps the metric. The number
 of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a chain would make
-every chain wait for the longest).
+every chain wait for the longest), as many as a trajectory of the wanted length takes at the median step size.
 """
 
 import dataclasses
@@ -33,6 +33,8 @@ class Config(configs.Component):
       thinning: iterations per kept draw.
       min_iterations: least number of iterations after warm-up, so that R-hat has something to go by; rounded up to whole draws.
       max_leapfrog_steps: an iteration takes 1 to so many leapfrog steps, uniformly; exactly so many where `jitter` is off.
+      trajectory: longest time a trajectory lasts (steps times step size; half a turn around a Gaussian of the metric's scale takes
+        pi), which makes the steps fewer where the median step size over the observations is large; None: the steps alone count.
       jitter: whether the number of leapfrog steps is random.
       adapt: whether step size and metric are adapted; otherwise `step_size` and the unit metric are used throughout.
       step_size: leapfrog step size where it is not adapted.
@@ -44,9 +46,10 @@ class Config(configs.Component):
 
     num_chains: int | None = 4
     num_warmup: int = 30
-    thinning: int = 3
+    thinning: int = 2
     min_iterations: int = 20
     max_leapfrog_steps: int = 16
+    trajectory: float | None = 3.0
     jitter: bool = True
     adapt: bool = True
     step_size: float = 0.1
@@ -61,6 +64,8 @@ class Config(configs.Component):
         for name in ("thinning", "min_iterations", "max_leapfrog_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected a {name} of at least 1, got {getattr(self, name)}.")
+        if self.trajectory is not None and self.trajectory <= 0:
+            raise ValueError(f"Expected a trajectory that lasts longer than 0, got {self.trajectory}.")
         if self.num_pilots < 2:
             raise ValueError(f"Expected at least 2 pilot draws, got {self.num_pilots}.")
         if self.adapt and self.num_warmup < 20:
@@ -85,6 +90,7 @@ REFERENCE = Config(
     thinning=1,
     min_iterations=1,
     max_leapfrog_steps=10,
+    trajectory=None,
     jitter=False,
     adapt=False,
     step_size=0.01,
@@ -162,8 +168,11 @@ def _transition(target: Target, data: Any, config: Config):
     def move(key, states, step_size, variance):
         count_key, chain_key = jax.random.split(key)
         num_steps = jnp.asarray(config.max_leapfrog_steps)
+        if config.trajectory is not None:
+            enough = jnp.ceil(config.trajectory / jnp.median(step_size))
+            num_steps = jnp.clip(enough, 1, config.max_leapfrog_steps).astype(num_steps.dtype)
         if config.jitter:
-            num_steps = jax.random.randint(count_key, (), 1, config.max_leapfrog_steps + 1)
+            num_steps = jax.random.randint(count_key, (), 1, num_steps + 1)
         keys = jax.random.split(chain_key, states.position.shape[:2])
         return observations(keys, states, data, step_size, variance, num_steps)
 

@@ -70,6 +70,15 @@ def test_the_reference_setting_is_a_hundred_iterations_of_ten_small_steps():
     assert (info.step_size == 0.01).all()
 
 
+@pytest.mark.parametrize(("step_size", "num_steps"), [(0.5, 2), (0.4, 3), (0.1, 4), (1.5, 1)])
+def test_a_trajectory_takes_the_steps_that_its_length_needs(step_size, num_steps):
+    fixed = {"adapt": False, "jitter": False, "step_size": step_size, "num_warmup": 0}
+    by_length = run(normal, max_leapfrog_steps=4, trajectory=1.0, **fixed)[0]
+    np.testing.assert_array_equal(by_length, run(normal, max_leapfrog_steps=num_steps, trajectory=None, **fixed)[0])
+    others = run(normal, max_leapfrog_steps=num_steps + 1, trajectory=None, **fixed)[0]
+    assert not np.array_equal(by_length, others)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -77,6 +86,7 @@ def test_the_reference_setting_is_a_hundred_iterations_of_ten_small_steps():
         ({"thinning": 0}, "thinning of at least 1"),
         ({"num_warmup": 3}, "at least 20 warm-up"),
         ({"num_pilots": 1}, "at least 2 pilot"),
+        ({"trajectory": 0.0}, "lasts longer than 0"),
     ],
 )
 def test_nonsense_is_refused(options, message):
