@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import experiment
 from jnf_jax import configs, distributions, keys, types
-from jnf_jax.data import source
+from jnf_jax.data import files, source
 from jnf_jax.metrics import classifiers
 from jnf_jax.training import checkpoint, fit, writers
 
@@ -25,13 +25,16 @@ def trained(
     num_classes = int(np.max(data["test"].labels)) + 1
     if (rule := getattr(sys.modules[type(config.data).__module__], "classify", None)) is not None:
         specs = data["test"].specs
-        decide = lambda params, name, x: np.eye(num_classes)[rule(distributions.canonical(specs[name], x))]
-        return classifiers.Classifiers(init=lambda key: {}, logits=decide, stage=None), {}
+
+        def decide(params, name, x):
+            return np.eye(num_classes)[rule(distributions.canonical(specs[name], x))], np.zeros((len(x), 0))
+
+        return classifiers.Classifiers(init=lambda key: {}, judge=decide, stage=None), {}
     judges = classifiers.build(config.classifiers, data["test"].specs, num_classes)
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
     identity = json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True)
-    folder = experiment.cache_directory() / "classifiers" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    folder = files.cache_directory() / "classifiers" / hashlib.sha256(identity.encode()).hexdigest()[:16]
     cache = checkpoint.Directory(folder, keep=1)
     try:
         if (found := cache.latest(params)) is not None:

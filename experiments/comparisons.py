@@ -116,14 +116,14 @@ def self_reconstruction(
         "modality": modality,
         "num_observations": len(test),
         "background_error_of_the_mean": _background_error(real, np.broadcast_to(mean, real.shape)),
-        "classifier_accuracy": float((classifiers.predictions(judges, judge_params, modality, real) == test.labels).mean()),
+        "classifier_accuracy": float((classifiers.judged(judges, judge_params, modality, real).classes == test.labels).mean()),
         "by_run": {},
     }
     blocks = [("data", [[pictures.as_image(spec, x) for x in real[:num_shown]]])]
     for run in runs:
         z, _ = run.model.sample_posterior(run.params, key, {modality: test.arrays[modality]}, num_samples=1)
         images = np.asarray(jax.device_get(coherence.as_data(run.model, run.model.decode(run.params, z[0]))[modality]))
-        classes = classifiers.predictions(judges, judge_params, modality, images)
+        classes = classifiers.judged(judges, judge_params, modality, images).classes
         result["by_run"][run.name] = {
             "agreement": float((classes == test.labels).mean()),
             "background_error": _background_error(real, images),

@@ -7,6 +7,7 @@ Writes `evaluation.json` into the run's folder and prints its tables. `--chains-
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -16,11 +17,9 @@ import numpy as np
 import tyro
 
 from experiments import classifiers as classifier_cache
-from experiments import experiment, tables
-from jnf_jax import distributions, keys, subsets, types
-from jnf_jax.data import source
-from jnf_jax.metrics import classifiers, coherence, diversity
-from jnf_jax.models import base
+from experiments import experiment, measures, tables
+from jnf_jax import keys, subsets, types
+from jnf_jax.metrics import classifiers, coherence
 from jnf_jax.training import checkpoint, stages, writers
 
 
@@ -33,7 +32,8 @@ class Arguments:
       seed: of all draws.
       num_observations: test observations behind coherence and diversity.
       num_samples: draws for each observation; the first one is judged for coherence, all of them for diversity.
-      num_prior: draws of the prior behind the joint coherence.
+      num_prior: draws of the prior, and of the densities in its place, behind the joint coherence.
+      num_codes: codes of training data that those densities are fitted to; 0 for none.
       num_likelihood: test observations behind the log likelihoods.
       num_importance: K, importance samples for each of them.
       batch_size: observations sampled at once.
@@ -48,6 +48,7 @@ class Arguments:
     num_observations: int = 200
     num_samples: int = 8
     num_prior: int = 10_000
+    num_codes: int = 10_000
     num_likelihood: int = 100
     num_importance: int = 1_000
     batch_size: int = 250
@@ -89,24 +90,36 @@ def evaluate(arguments: Arguments, config: experiment.Config) -> dict:
     begun = time.monotonic()
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data["test"].take(arguments.num_observations)
-    key = jax.random.key(arguments.seed)
-    result: dict = {"num_observations": len(test), "num_samples": arguments.num_samples, "seed": arguments.seed}
+    test = data["test"]
+    result: dict = {"num_samples": arguments.num_samples, "seed": arguments.seed}
     with writers.Progress() as progress:
+        judges, judge_params, real = None, {}, {}
         if test.labels is not None:
             judges, judge_params = classifier_cache.trained(config, data, progress)
-            result["classifier_accuracy"] = {
-                name: float((classifiers.predictions(judges, judge_params, name, x) == data["test"].labels).mean())
-                for name, x in data["test"].arrays.items()
-            }
-            z = model.sample_prior(params, keys.stream(key, "prior"), num_samples=arguments.num_prior)
-            result["joint_coherence"] = coherence.joint(
-                coherence.decoded_classes(model, params, judges, judge_params, np.asarray(z))
-            )
-        else:
-            judges = judge_params = None
-        result |= _conditional(arguments, model, params, test, judges, judge_params, progress)
-        result |= _likelihoods(arguments, model, params, data["test"], progress)
+            real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in test.arrays.items()}
+            result["classifier_accuracy"] = {name: float((r.classes == test.labels).mean()) for name, r in real.items()}
+        run = measures.Run(
+            model=model,
+            params=params,
+            test=test.take(arguments.num_observations),
+            key=jax.random.key(arguments.seed),
+            batch_size=arguments.batch_size,
+            judges=judges,
+            judge_params=judge_params,
+            real=real,
+            real_labels=test.labels,
+            on_progress=progress.update,
+        )
+        result["num_observations"] = len(run.test)
+        if judges is not None:
+            result |= measures.joint(run, data, num_prior=arguments.num_prior, num_codes=arguments.num_codes)
+        result |= measures.conditional(
+            run, num_samples=arguments.num_samples, summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT)
+        )
+        result["hmc"]["rhat_threshold"] = _SHORT_RHAT
+        result |= measures.likelihoods(
+            run, test, num_observations=arguments.num_likelihood, num_importance=arguments.num_importance
+        )
     result["seconds"] = round(time.monotonic() - begun, 1)
     return result
 
@@ -141,82 +154,6 @@ def long_chains(arguments: Arguments, config: experiment.Config) -> dict:
         progress.update("long chains", len(chained), len(chained))
     shares = [summary["share_below"] for summary in result["by_subset"].values()]
     return result | {"rhat_threshold": _LONG_RHAT, "smallest_share_below": min(shares), "share_below": float(np.mean(shares))}
-
-
-def _conditional(arguments, model: base.Model, params, test: source.Source, judges, judge_params, progress) -> dict:
-    """Coherence, diversity and chain diagnostics, from the same draws."""
-    key = keys.stream(jax.random.key(arguments.seed), "posterior")
-    names = tuple(model.specs)
-    by_subset: dict[subsets.Subset, dict[str, float]] = {}
-    varied: dict[str, dict[str, float]] = {}
-    chains: dict[str, dict] = {}
-    todo = [*subsets.proper(names), names]
-    for done, subset in enumerate(todo):
-        label = subsets.label(subset)
-        progress.update("subsets", done, len(todo), label)
-        draws = coherence.draw(
-            model, params, keys.stream(key, label), test, subset,
-            num_samples=arguments.num_samples, batch_size=min(arguments.batch_size, len(test)),
-        )  # fmt: skip
-        if 1 < len(subset) < len(names):
-            chains[label] = _chain_summary(draws.info, _SHORT_RHAT)
-        if judges is None:
-            continue
-        predicted = coherence.decoded_classes(model, params, judges, judge_params, draws.z[0])
-        targets = subset if subset == names else tuple(n for n in names if n not in subset)
-        by_subset[subset] = {name: float((predicted[name] == test.labels).mean()) for name in targets}
-        if arguments.num_samples > 1 and subset != names:
-            varied[label] = _diversity(model, params, draws.z, test, targets)
-    progress.update("subsets", len(todo), len(todo))
-    result: dict = {"hmc": {"by_subset": chains, "rhat_threshold": _SHORT_RHAT}}
-    if judges is not None:
-        result["reconstruction_coherence"] = by_subset.pop(names)
-        result["coherence"] = {
-            "by_size": {str(size): value for size, value in coherence.by_size(by_subset).items()},
-            "by_subset": {subsets.label(subset): targets for subset, targets in by_subset.items()},
-        }
-        if varied:
-            values = [value for targets in varied.values() for value in targets.values()]
-            result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
-    return result
-
-
-def _diversity(model, params, z: np.ndarray, test: source.Source, targets, *, most: int = 100) -> dict[str, float]:
-    images = coherence.as_data(model, model.decode(params, z[:, :most]))
-    return {
-        name: diversity.diversity(
-            np.asarray(images[name]).swapaxes(0, 1),
-            test.labels[:most],
-            np.asarray(distributions.canonical(model.specs[name], test.arrays[name])),
-            test.labels,
-        )
-        for name in targets
-    }
-
-
-def _likelihoods(arguments, model: base.Model, params, test: source.Source, progress) -> dict:
-    key = keys.stream(jax.random.key(arguments.seed), "likelihood")
-    part = test.take(arguments.num_likelihood)
-    names = tuple(model.specs)
-    elbo = [
-        np.asarray(
-            model.elbo(params, keys.stream(key, "elbo", start), {n: x[start : start + 500] for n, x in test.arrays.items()})
-        )
-        for start in range(0, len(test), 500)
-    ]
-    result = {"num_observations": len(part), "num_importance": arguments.num_importance}
-    todo = [names, *((name,) for name in names)]
-    for done, subset in enumerate(todo):
-        label = "all" if subset == names else subsets.label(subset)
-        progress.update("log likelihood", done, len(todo), label)
-        observed = {name: part.arrays[name] for name in subset}
-        value = np.asarray(
-            model.log_likelihood(params, keys.stream(key, label), observed, num_importance=arguments.num_importance)
-        )
-        result[label] = float(value.mean())
-        result[f"{label}_standard_error"] = float(value.std(ddof=1) / np.sqrt(len(value)))
-    progress.update("log likelihood", len(todo), len(todo))
-    return {"elbo": float(np.concatenate(elbo).mean()), "log_likelihood": result}
 
 
 def _chain_summary(info: types.Info, threshold: float) -> dict:

@@ -23,7 +23,7 @@ import tyro
 
 import jnf_jax
 from jnf_jax import configs
-from jnf_jax.data import source
+from jnf_jax.data import files, source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit
@@ -56,15 +56,20 @@ def names() -> list[str]:
     return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.glob("*/*.py") if p.stem != "__init__")
 
 
-def find(name: str) -> Config:
-    """Returns the config of an experiment.
+def find(name: str, *, quick: bool = False) -> Config:
+    """Returns the config of an experiment, or its size for two CPU cores.
 
     Raises:
-      ValueError: if there is none of that name.
+      ValueError: if there is none of that name, or it has no such size.
     """
     if name not in names():
         raise ValueError(f"Expected an experiment of {names()}, got {name!r}.")
-    return importlib.import_module(f"experiments.configs.{name.replace('/', '.')}").CONFIG
+    module = importlib.import_module(f"experiments.configs.{name.replace('/', '.')}")
+    if not quick:
+        return module.CONFIG
+    if not hasattr(module, "QUICK"):
+        raise ValueError(f"Expected an experiment with a quick size, got {name!r}, which has none: it is quick as it is.")
+    return module.QUICK
 
 
 def parse(config: Config, arguments: list[str], *, program: str) -> Config:
@@ -142,15 +147,10 @@ def lease(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def cache_directory() -> pathlib.Path:
-    """Returns where compiled programs and classifiers are kept between runs: $JNF_CACHE_DIR, or ~/.cache/jnf_jax."""
-    return pathlib.Path(os.environ.get("JNF_CACHE_DIR") or pathlib.Path.home() / ".cache" / "jnf_jax")
-
-
 def use_compilation_cache() -> None:
     """Lets JAX keep compiled programs, unless JAX_COMPILATION_CACHE_DIR already says where."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(files.cache_directory() / "xla"))
 
 
 def main(function) -> None:

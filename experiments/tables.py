@@ -32,7 +32,31 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
     sizes = result["coherence"]["by_size"]
     rows = [[f"from {size}", f"{value:.3f}"] for size, value in sizes.items()]
     rows.append(["joint, from the prior", f"{result['joint_coherence']:.3f}"])
+    for density in ("mixture", "flow"):
+        if density in result.get("joint_coherence_fitted", {}):
+            rows.append([f"joint, from a {density} fitted to the codes", f"{result['joint_coherence_fitted'][density]:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+    if "frechet" in result:
+        part = result["frechet"]
+        title = f"Fréchet distance in the classifiers' features ({part['num_generated']} generated, {part['num_real']} real)"
+        rows = [
+            [f"from {size}", *(f"{part[k]['by_size'][size]:.1f}" for k in _kinds(part))] for size in part["distance"]["by_size"]
+        ]
+        _print(console, title, ["", *_kinds(part)], rows)
+    if "reconstruction" in result:
+        rows = [
+            [
+                name,
+                f"{v['mean_squared_error']:.4f}",
+                f"{v['structural_similarity']:.3f}" if "structural_similarity" in v else "",
+            ]
+            for name, v in result["reconstruction"].items()
+        ]
+        _print(console, "Reconstruction from all modalities", ["modality", "mean squared error", "SSIM"], rows)
+
+
+def _kinds(part: dict) -> list[str]:
+    return [kind for kind in ("distance", "extrapolated", "by_class") if kind in part]
 
 
 def _likelihood(console: rich.console.Console, result: dict) -> None:

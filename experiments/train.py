@@ -1,6 +1,6 @@
 """Trains all stages of an experiment.
 
-    python -m experiments.train polydigits/jnf --workdir runs/demo [--resume] [--init-from runs/other] [any field of the config]
+    python -m experiments.train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [any field of the config]
 
 SIGTERM and Ctrl-C end the run after the current call with its state saved; `--resume` continues it, bit for bit.
 """
@@ -26,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.train", add_help=False, description=__doc__)
     parser.add_argument("experiment", nargs="?", help=f"one of {', '.join(experiment.names())}")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
+    parser.add_argument("--quick", action="store_true", help="the experiment's size for two CPU cores, where it has one")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
@@ -35,7 +36,8 @@ def main() -> int:
         return 0 if "--help" in overrides else 2
     if "--help" in overrides or "-h" in overrides:
         parser.print_help()
-    config = experiment.parse(experiment.find(arguments.experiment), overrides, program=f"{parser.prog} {arguments.experiment}")
+    config = experiment.find(arguments.experiment, quick=arguments.quick)
+    config = experiment.parse(config, overrides, program=f"{parser.prog} {arguments.experiment}")
     if arguments.workdir is None:
         raise ValueError("Expected the run's folder, got no --workdir.")
     with experiment.lease(arguments.workdir):

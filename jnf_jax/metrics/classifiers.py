@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -44,12 +44,13 @@ class Classifiers:
 
     Attributes:
       init: (key) -> params.
-      logits: (params, modality, x `[B, *shape]`) -> `[B, num_classes]`.
+      judge: (params, modality, x `[B, *shape]`) -> (logits `[B, num_classes]`, features `[B, F]` before the last layer; none, F = 0,
+        of a rule).
       stage: their training, on batches {"data": modality -> x, "labels": `[B]`}; None where there is nothing to train.
     """
 
     init: Any
-    logits: Any
+    judge: Any
     stage: base.Stage | None
 
 
@@ -59,7 +60,8 @@ class _Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        return nn.Dense(self.num_classes)(self.trunk(x))
+        features = self.trunk(x)
+        return nn.Dense(self.num_classes)(features), features
 
 
 def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifiers:
@@ -73,19 +75,19 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
         shapes = {name: (1, *networks_base.encoder_input_shape(spec)) for name, spec in specs.items()}
         return {_ENTRY: {n: m.init(keys.stream(key, n), jnp.zeros(shapes[n])) for n, m in modules.items()}}
 
-    def logits(params, name, x):
+    def judge(params, name, x):
         return modules[name].apply(params[_ENTRY][name], distributions.network_input(specs[name], x))
 
     def loss(params, key, batch):
         del key
         losses = {
-            name: optax.softmax_cross_entropy_with_integer_labels(logits(params, name, x), batch["labels"]).mean()
+            name: optax.softmax_cross_entropy_with_integer_labels(judge(params, name, x)[0], batch["labels"]).mean()
             for name, x in batch["data"].items()
         }
         return sum(losses.values()), losses
 
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
-    return Classifiers(init=init, logits=jax.jit(logits, static_argnums=1), stage=stage)
+    return Classifiers(init=init, judge=jax.jit(judge, static_argnums=1), stage=stage)
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:
@@ -99,10 +101,19 @@ def as_batch(data: source.Source) -> dict[str, Any]:
     return {"data": dict(data.arrays), "labels": np.asarray(data.labels)}
 
 
-def predictions(classifiers: Classifiers, params: types.Params, name: str, x: Any, *, batch_size: int = 500) -> np.ndarray:
-    """Returns the predicted class of each example `[N]`."""
-    parts = [
-        np.asarray(classifiers.logits(params, name, x[start : start + batch_size]).argmax(-1))
-        for start in range(0, len(x), batch_size)
-    ]
-    return np.concatenate(parts)
+class Judged(NamedTuple):
+    """What a classifier sees in examples of its modality."""
+
+    classes: np.ndarray  # [N]
+    features: np.ndarray  # [N, F]
+
+
+def judged(classifiers: Classifiers, params: types.Params, name: str, x: Any, *, batch_size: int = 500) -> Judged:
+    """Returns the predicted class and the features of each example `[N, *shape]`, in batches of one shape."""
+    num = len(x)
+    parts = []
+    for start in range(0, num, batch_size):
+        rows = np.arange(start, start + min(batch_size, num)) % num
+        logits, features = classifiers.judge(params, name, x[rows])
+        parts.append((np.asarray(logits).argmax(-1), np.asarray(features)))
+    return Judged(*(np.concatenate(part)[:num] for part in zip(*parts, strict=True)))

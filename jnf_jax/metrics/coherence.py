@@ -48,7 +48,7 @@ def draw(
     return Draws(z, types.Info(*(np.concatenate(field)[:num] for field in zip(*(info for _, info in parts), strict=True))))
 
 
-def decoded_classes(
+def judge_decoded(
     model: base.Model,
     params: types.Params,
     classifiers: classifiers_lib.Classifiers,
@@ -56,16 +56,21 @@ def decoded_classes(
     z: np.ndarray,
     *,
     batch_size: int = 500,
-) -> dict[str, np.ndarray]:
-    """Returns modality -> the class `[N]` that its classifier sees in the image decoded from each z `[N, D]`."""
+) -> dict[str, classifiers_lib.Judged]:
+    """Returns modality -> the classes `[N]`, and the features, that its classifier sees in what each z `[N, D]` decodes to."""
     num = len(z)
-    out: dict[str, list[np.ndarray]] = {name: [] for name in model.specs}
+    parts: dict[str, list[classifiers_lib.Judged]] = {name: [] for name in model.specs}
     for start in range(0, num, batch_size):
-        rows = np.arange(start, start + batch_size) % num
-        images = as_data(model, model.decode(params, z[rows]))
-        for name, x in images.items():
-            out[name].append(np.asarray(classifiers.logits(classifier_params, name, x).argmax(-1)))
-    return {name: np.concatenate(parts)[:num] for name, parts in out.items()}
+        rows = np.arange(start, start + min(batch_size, num)) % num
+        for name, x in as_data(model, model.decode(params, z[rows])).items():
+            parts[name].append(classifiers_lib.judged(classifiers, classifier_params, name, x, batch_size=len(rows)))
+    whole = lambda name: (np.concatenate(part)[:num] for part in zip(*parts[name], strict=True))
+    return {name: classifiers_lib.Judged(*whole(name)) for name in parts}
+
+
+def classes_of(judged: Mapping[str, classifiers_lib.Judged]) -> dict[str, np.ndarray]:
+    """Returns modality -> the predicted classes `[N]`."""
+    return {name: value.classes for name, value in judged.items()}
 
 
 def as_data(model: base.Model, parameters: types.Batch) -> types.Batch:

@@ -177,18 +177,8 @@ def test_two_writers_are_refused(whole):
 
 
 def test_evaluate_sample_and_figures(whole):
-    small = [
-        "--num-observations",
-        "30",
-        "--num-prior",
-        "50",
-        "--num-likelihood",
-        "10",
-        "--num-importance",
-        "20",
-        "--batch-size",
-        "20",
-    ]
+    small = ["--num-observations", "30", "--num-prior", "50", "--num-likelihood", "10", "--num-importance", "20",
+             "--batch-size", "20", "--num-codes", "100"]  # fmt: skip
     out = run("evaluate", "--workdir", whole, *small).stdout
     assert "Coherence by subset size" in out
     result = json.loads((whole / "evaluation.json").read_text())
@@ -196,7 +186,14 @@ def test_evaluate_sample_and_figures(whole):
     assert set(result["coherence"]["by_size"]) == {"1", "2"}
     assert set(result["coherence"]["by_subset"]["x0+x2"]) == {"x1"}
     assert 0 <= result["joint_coherence"] <= 1
-    assert {"all", "x0", "x1", "x2"} <= set(result["log_likelihood"])
+    assert set(result["joint_coherence_fitted"]) == {"mixture", "flow", "num_codes"}
+    assert set(result["frechet"]["extrapolated"]["by_subset"]["x0+x2"]) == {"x1"}
+    assert result["frechet"]["num_generated"] == 30
+    assert set(result["reconstruction"]["x1"]) == {"mean_squared_error"}  # no image has no structural similarity
+    assert 0 < result["cluster_accuracy"] <= 1
+    values = result["log_likelihood"]
+    assert {"all", "x0", "x1", "x2", "rest given x0"} <= set(values)
+    assert values["rest given x0"] == pytest.approx(values["all"] - values["x0"])
     assert result["elbo"] < 0
     assert set(result["hmc"]["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
     assert result["diversity"]["mean"] > 0
@@ -210,6 +207,8 @@ def test_evaluate_sample_and_figures(whole):
     run("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3")
     assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
     run("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2")
+    run("report", whole, "--output", whole / "report.html")
+    assert "data:image/png" in (whole / "report.html").read_text()
     pictures = {p.name for p in (whole / "figures").iterdir()}
     assert pictures == {"losses.png", "any_to_any.png", "latent_space.png", "coherence.png", "chains.png"}
 
@@ -218,3 +217,20 @@ def test_an_unfinished_run_is_not_evaluated(tmp_path):
     result = run("evaluate", "--workdir", tmp_path, check=False)
     assert result.returncode == 2
     assert "Expected a run's folder" in result.stderr
+
+
+def test_an_experiment_without_a_quick_size_says_so(tmp_path):
+    result = run("train", "polydigits/jnf", "--workdir", tmp_path, "--quick", check=False)
+    assert result.returncode == 2
+    assert "quick as it is" in result.stderr
+
+
+def test_a_data_set_without_its_raw_files_names_them(tmp_path):
+    settings = {**environment(), "JNF_DATA_DIR": str(tmp_path / "none"), "JNF_CACHE_DIR": str(tmp_path / "cache")}
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "polymnist/jnf", "--workdir", str(tmp_path / "run"), "--quick"],
+        cwd=ROOT, env=settings, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 2
+    assert "none/polymnist/PolyMNIST.zip" in result.stderr
+    assert "zenodo" in result.stderr

@@ -57,14 +57,16 @@ def test_draws_of_the_last_batch_are_filled_up_and_cut(small, subset):
     assert np.isfinite(draws.z).all()
 
 
-def test_classes_of_decoded_codes_do_not_depend_on_the_batch(small):
+def test_what_is_seen_in_decoded_codes_does_not_depend_on_the_batch(small):
     model, params, _ = small
     judges = classifiers.build(classifiers.Config(network=mlp.Config(hidden=(8,))), model.specs, 2)
     judge_params = judges.init(jax.random.key(1))
     z = np.random.default_rng(0).normal(size=(23, 2))
-    whole, parts = (coherence.decoded_classes(model, params, judges, judge_params, z, batch_size=size) for size in (23, 7))
+    whole, parts = (coherence.judge_decoded(model, params, judges, judge_params, z, batch_size=size) for size in (23, 7))
     for name in model.specs:
-        np.testing.assert_array_equal(whole[name], parts[name])
+        np.testing.assert_array_equal(whole[name].classes, parts[name].classes)
+        np.testing.assert_allclose(whole[name].features, parts[name].features, rtol=1e-5)
+        assert whole[name].features.shape == (23, 8)
 
 
 def test_classifiers_learn_real_data(small):
@@ -75,7 +77,7 @@ def test_classifiers_learn_real_data(small):
     training = fit.Config(num_steps=400, batch_size=64, learning_rate=1e-2)
     batches = [classifiers.as_batch(data[split]) for split in ("train", "validation")]
     params, _ = fit.fit(judges.stage, params, jax.random.key(1), *batches, config=training)
-    predicted = classifiers.predictions(judges, params, "x2", data["validation"].arrays["x2"])
+    predicted = classifiers.judged(judges, params, "x2", data["validation"].arrays["x2"]).classes
     exact = linear_gaussian.posterior(linear_gaussian.maps(linear_gaussian.Config()), {"x2": data["validation"].arrays["x2"]})[
         0
     ]

@@ -1,0 +1,12 @@
+"""JNF-Shared on extended PolyMNIST, a stand-in, its projectors trained by DCCA.
+
+    python -m experiments.train extended_polymnist/jnf_dcca --workdir runs/extended_polymnist_jnf_dcca [--quick] [--init-from runs/extended_polymnist_jnf --init-stages joint]
+
+Obtained at the quick size: experiments/README.md.
+"""
+
+from experiments.configs import published
+from experiments.configs.extended_polymnist import jnf
+
+CONFIG = published.dcca_variant(jnf.CONFIG, dim=20, epochs=200, num_train=54_000)
+QUICK = published.quick(CONFIG, beta=2.5)

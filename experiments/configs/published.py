@@ -1,0 +1,145 @@
+"""The settings of the published runs, and sizes that two CPU cores train in minutes (`--quick`).
+
+What differs from the published code here as everywhere: experts no wider than the prior, flows that do not widen, a cosine schedule in place of a
+constant rate, chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from experiments import experiment
+from jnf_jax import configs
+from jnf_jax.flows import maf
+from jnf_jax.metrics import classifiers
+from jnf_jax.models import jnf
+from jnf_jax.networks import conv, mlp, resnet
+from jnf_jax.projectors import contrastive, dcca
+from jnf_jax.training import fit
+
+_QUICK_NETWORK = conv.Config(channels=(16, 32), hidden=128, decoder_hidden=128)
+_QUICK_FLOW = maf.Config(hidden=(32, 32))
+
+
+def stage(*, epochs: int, num_train: int, batch_size: int, **options) -> fit.Config:
+    """Returns the settings of a stage of so many epochs; a validation about every epoch."""
+    per_epoch = num_train / batch_size
+    calls = max(1, round(per_epoch / fit.Config().steps_per_call))
+    return fit.Config(num_steps=math.ceil(epochs * per_epoch), batch_size=batch_size, calls_per_validation=calls, **options)
+
+
+def polymnist(data: configs.Component) -> experiment.Config:
+    """PolyMNIST with convolutions: latent 512, 400 + 200 epochs of 256, plateau schedule with patience 30."""
+    training = {"num_train": 54_000, "batch_size": 256, "schedule": "plateau", "plateau_patience": 30}
+    return experiment.Config(
+        data=data,
+        model=jnf.Config(
+            latent_dim=512, network=conv.Config(channels=(32, 64, 128), kernel=3, hidden=512, decoder_hidden=None)
+        ),
+        training={"joint": stage(epochs=400, **training), "experts": stage(epochs=200, **training)},
+    )
+
+
+def polymnist_resnet(data: configs.Component) -> experiment.Config:
+    """PolyMNIST with residual networks: latent 190, beta 2.5, 200 + 200 epochs of 128."""
+    training = {"epochs": 200, "num_train": 54_000, "batch_size": 128}
+    return experiment.Config(
+        data=data,
+        model=jnf.Config(latent_dim=190, beta=2.5, network=resnet.Config()),
+        training={"joint": stage(**training), "experts": stage(**training)},
+    )
+
+
+def translated_polymnist(data: configs.Component) -> experiment.Config:
+    """Translated PolyMNIST: latent 200, beta 1, 150 epochs of stage 1, residual networks."""
+    training = {"epochs": 150, "num_train": 54_000, "batch_size": 128}
+    return experiment.Config(
+        data=data,
+        model=jnf.Config(latent_dim=200, network=resnet.Config()),
+        training={"joint": stage(**training), "experts": stage(**training)},
+    )
+
+
+def mnist_svhn(data: configs.Component, cluttered: str) -> experiment.Config:
+    """MNIST-SVHN: latent 20, beta 2.5, rescaled likelihoods, 100 + 100 epochs of 128; an MLP of 400 and convolutions of 4x4."""
+    training = {"epochs": 100, "num_train": 252_000, "batch_size": 128}
+    svhn = conv.Config(channels=(32, 64, 128), kernel=4, hidden=None, decoder_hidden=None)
+    networks = {"mnist": mlp.Config(hidden=(400,)), cluttered: svhn}
+    return experiment.Config(
+        data=data,
+        model=jnf.Config(latent_dim=20, beta=2.5, rescale=True, networks=networks),
+        training={"joint": stage(**training), "experts": stage(**training)},
+    )
+
+
+def mhd(data: configs.Component) -> experiment.Config:
+    """MHD: latent 64, beta 0.5, rescaled Gaussian likelihoods, 200 + 100 epochs of 64."""
+    training = {"num_train": 45_000, "batch_size": 64}
+    networks = {"trajectory": mlp.Config(hidden=(512, 512))}
+    return experiment.Config(
+        data=data,
+        model=jnf.Config(latent_dim=64, beta=0.5, rescale=True, network=conv.Config(), networks=networks),
+        training={"joint": stage(epochs=200, **training), "experts": stage(epochs=100, **training)},
+        classifiers=classifiers.Config(networks={"trajectory": mlp.Config(hidden=(128, 128))}),
+    )
+
+
+def contrastive_variant(
+    config: experiment.Config, *, dim: int, epochs: int, num_train: int, batch_size: int = 256
+) -> experiment.Config:
+    """JNF-CL on top of a JNF: the same but for projectors trained by contrast."""
+    return _variant(config, contrastive.Config(dim=dim), stage(epochs=epochs, num_train=num_train, batch_size=batch_size))
+
+
+def dcca_variant(
+    config: experiment.Config, *, dim: int, epochs: int, num_train: int, batch_size: int = 800, **options
+) -> experiment.Config:
+    """JNF-DCCA on top of a JNF: the same but for projectors trained by DCCA, whose batches are large."""
+    training = stage(epochs=epochs, num_train=num_train, batch_size=batch_size, **options)
+    return _variant(config, dcca.Config(dim=dim), training)
+
+
+def _variant(config: experiment.Config, projector: configs.Component, training: fit.Config) -> experiment.Config:
+    model = dataclasses.replace(config.model, projector=projector)
+    return dataclasses.replace(config, model=model, training={"projector": training, **config.training})
+
+
+def quick(
+    config: experiment.Config,
+    *,
+    joint_steps: int = 5_000,
+    expert_steps: int = 2_500,
+    projector_steps: int = 1_500,
+    latent_dim: int = 24,
+    beta: float | None = None,
+    networks: Mapping[str, configs.Component] | None = None,
+    data: configs.Component | None = None,
+) -> experiment.Config:
+    """Returns an experiment at a size for two CPU cores: small convolutions, a small latent space, some thousand steps.
+
+    Args:
+      config: the published one.
+      joint_steps: of 128 examples.
+      expert_steps: of 128 examples.
+      projector_steps: of the published batch, but 256 to 500.
+      latent_dim: D.
+      beta: in place of the config's.
+      networks: modality -> network where not the small convolutions.
+      data: in place of the config's.
+    """
+    training = {
+        "joint": fit.Config(num_steps=joint_steps, learning_rate=2e-3),
+        "experts": fit.Config(num_steps=expert_steps),
+    }
+    if "projector" in config.training:
+        batch = min(max(config.training["projector"].batch_size, 256), 500)
+        training = {"projector": fit.Config(num_steps=projector_steps, batch_size=batch), **training}
+    model = dataclasses.replace(
+        config.model,
+        latent_dim=latent_dim,
+        beta=beta or config.model.beta,
+        network=_QUICK_NETWORK,
+        networks=networks or {},
+        flow=_QUICK_FLOW,
+    )
+    return dataclasses.replace(config, model=model, training=training, data=data or config.data)

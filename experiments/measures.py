@@ -1,0 +1,219 @@
+"""The parts of an evaluation: each takes a trained run and returns what goes into `evaluation.json`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jnf_jax import distributions, keys, subsets, types
+from jnf_jax.data import source
+from jnf_jax.flows import maf
+from jnf_jax.metrics import classifiers as classifiers_lib
+from jnf_jax.metrics import coherence, diversity, frechet, latents, reconstruction
+from jnf_jax.models import base
+from jnf_jax.training import fit
+
+_FEWEST_IN_CLASS = 50  # below, a distance of one class says little
+_MOST_FOR_DIVERSITY = 100
+_DENSITY_FLOW = maf.Config(hidden=(64, 64))
+_DENSITY_TRAINING = fit.Config(num_steps=1_000, batch_size=256, learning_rate=2e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What is measured.
+
+    Attributes:
+      model: the model.
+      params: its parameters.
+      test: the test observations that posteriors are drawn for.
+      key: of all draws.
+      batch_size: observations sampled at once.
+      judges: the classifiers, None where the data have no labels.
+      judge_params: their parameters.
+      real: modality -> what the classifiers see in the whole test set.
+      real_labels: the classes of the whole test set, None where it has none.
+      on_progress: called with (task, done, total, note).
+    """
+
+    model: base.Model
+    params: types.Params
+    test: source.Source
+    key: types.Array
+    batch_size: int
+    judges: classifiers_lib.Classifiers | None
+    judge_params: types.Params
+    real: Mapping[str, classifiers_lib.Judged]
+    real_labels: np.ndarray | None
+    on_progress: Callable[[str, int, int, str], None]
+
+    def draw(self, subset: subsets.Subset, stream: str, data: source.Source, num_samples: int) -> coherence.Draws:
+        """Returns draws of a subset's posterior for all of `data`."""
+        key = keys.stream(keys.stream(self.key, stream), subsets.label(subset))
+        size = min(self.batch_size, len(data))
+        return coherence.draw(self.model, self.params, key, data, subset, num_samples=num_samples, batch_size=size)
+
+    def judge(self, z: np.ndarray) -> dict[str, classifiers_lib.Judged]:
+        """Returns what the classifiers see in what z `[N, D]` decodes to."""
+        return coherence.judge_decoded(self.model, self.params, self.judges, self.judge_params, z)
+
+
+def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_codes: int) -> dict[str, Any]:
+    """Joint coherence from the prior, and from a mixture and a flow fitted to the codes of training data."""
+    names = tuple(run.model.specs)
+    coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
+    prior = run.model.sample_prior(run.params, keys.stream(run.key, "prior"), num_samples=num_prior)
+    result: dict[str, Any] = {"joint_coherence": coherent(np.asarray(prior))}
+    if num_codes:
+        run.on_progress("densities of codes", 0, 2, "")
+        codes, held_out = (
+            run.draw(names, f"codes {split}", data[split].take(num_codes), 1).z[0] for split in ("train", "validation")
+        )
+        fitted = {"mixture": coherent(latents.mixture_draws(codes, num_prior))}
+        run.on_progress("densities of codes", 1, 2, "")
+        batch = min(_DENSITY_TRAINING.batch_size, len(codes))
+        training = dataclasses.replace(_DENSITY_TRAINING, batch_size=batch)
+        draws = latents.flow_draws(codes, held_out, num_prior, flow=_DENSITY_FLOW, training=training)
+        fitted["flow"] = coherent(draws)
+        run.on_progress("densities of codes", 2, 2, "")
+        result["joint_coherence_fitted"] = fitted | {"num_codes": len(codes)}
+    return result
+
+
+def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], dict]) -> dict[str, Any]:
+    """Coherence, Fréchet distances, diversity, reconstructions, clusters and the chains' diagnostics, all from the same draws."""
+    names, test = tuple(run.model.specs), run.test
+    by_subset: dict[subsets.Subset, dict[str, float]] = {}
+    distances: dict[subsets.Subset, dict[str, dict[str, float]]] = {}
+    varied: dict[str, dict[str, float]] = {}
+    chains: dict[str, dict] = {}
+    result: dict[str, Any] = {}
+    todo = [*subsets.proper(names), names]
+    for done, subset in enumerate(todo):
+        label = subsets.label(subset)
+        run.on_progress("subsets", done, len(todo), label)
+        draws = run.draw(subset, "posterior", test, num_samples)
+        if 1 < len(subset) < len(names):
+            chains[label] = summary(draws.info)
+        if subset == names:
+            result["reconstruction"] = reconstructions(run, draws.z[0])
+        if run.judges is None:
+            continue
+        judged = run.judge(draws.z[0])
+        targets = subset if subset == names else tuple(n for n in names if n not in subset)
+        by_subset[subset] = {name: float((judged[name].classes == test.labels).mean()) for name in targets}
+        if subset == names:
+            result["cluster_accuracy"] = latents.cluster_accuracy(draws.z[0], test.labels)
+            continue
+        distances[subset] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
+        if num_samples > 1:
+            varied[label] = _diversity(run, draws.z, targets)
+    run.on_progress("subsets", len(todo), len(todo), "")
+    result["hmc"] = {"by_subset": chains}
+    if run.judges is None:
+        return result
+    result["reconstruction_coherence"] = by_subset.pop(names)
+    result["coherence"] = _by_size_and_subset(by_subset)
+    if any(distances.values()):
+        result["frechet"] = _frechet(run, distances)
+    if varied:
+        values = [value for targets in varied.values() for value in targets.values()]
+        result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
+    return result
+
+
+def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:
+    """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
+    decoded: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
+    for start in range(0, len(z), run.batch_size):
+        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
+        for name, x in means.items():
+            decoded[name].append(np.asarray(x))
+    result = {}
+    for name, spec in run.model.specs.items():
+        if spec.likelihood == "categorical":
+            continue
+        made, real = np.concatenate(decoded[name]), np.asarray(distributions.canonical(spec, run.test.arrays[name]))
+        result[name] = {"mean_squared_error": float(reconstruction.mean_squared_error(made, real).mean())}
+        if reconstruction.is_image(spec.shape) and spec.support is not None:
+            value_range = spec.support[1] - spec.support[0]
+            similarity = reconstruction.structural_similarity(made, real, value_range=value_range)
+            result[name]["structural_similarity"] = float(similarity.mean())
+    return result
+
+
+def likelihoods(run: Run, data: source.Source, *, num_observations: int, num_importance: int) -> dict[str, Any]:
+    """Importance-sampled log likelihoods: joint, of each modality, and of all others given one; and the joint ELBO."""
+    key, names = keys.stream(run.key, "likelihood"), tuple(run.model.specs)
+    part = data.take(num_observations)
+    elbo = [
+        np.asarray(
+            run.model.elbo(
+                run.params, keys.stream(key, "elbo", start), {n: x[start : start + 500] for n, x in data.arrays.items()}
+            )
+        )
+        for start in range(0, len(data), 500)
+    ]
+    todo = [names, *((name,) for name in names)]
+    values: dict[str, np.ndarray] = {}
+    for done, subset in enumerate(todo):
+        label = "all" if subset == names else subsets.label(subset)
+        run.on_progress("log likelihood", done, len(todo), label)
+        observed = {name: part.arrays[name] for name in subset}
+        estimate = functools.partial(run.model.log_likelihood, num_importance=num_importance)
+        values[label] = np.asarray(estimate(run.params, keys.stream(key, label), observed))
+    run.on_progress("log likelihood", len(todo), len(todo), "")
+    values |= {f"rest given {name}": values["all"] - values[name] for name in names}
+    result: dict[str, Any] = {"num_observations": len(part), "num_importance": num_importance}
+    for label, value in values.items():
+        result[label] = float(value.mean())
+        result[f"{label}_standard_error"] = float(value.std(ddof=1) / np.sqrt(len(value)))
+    return {"elbo": float(np.concatenate(elbo).mean()), "log_likelihood": result}
+
+
+def _by_size_and_subset(by_subset: Mapping[subsets.Subset, Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "by_size": {str(size): value for size, value in coherence.by_size(by_subset).items()},
+        "by_subset": {subsets.label(subset): targets for subset, targets in by_subset.items()},
+    }
+
+
+def _distances(run: Run, name: str, judged: classifiers_lib.Judged) -> dict[str, float]:
+    """Returns the distances of what was generated for one target; nothing where its judge has no features."""
+    real = run.real[name].features
+    if not real.shape[1]:
+        return {}
+    found = {"distance": frechet.distance(judged.features, real), "extrapolated": frechet.extrapolated(judged.features, real)}
+    counts = np.unique(run.test.labels, return_counts=True)[1]
+    if counts.min() >= _FEWEST_IN_CLASS:
+        by_class = frechet.by_class(judged.features, run.test.labels, real, run.real_labels)
+        found["by_class"] = float(np.mean(list(by_class.values())))
+    return found
+
+
+def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[str, float]]]) -> dict[str, Any]:
+    kinds = sorted({kind for targets in distances.values() for found in targets.values() for kind in found})
+    result: dict[str, Any] = {
+        "features": "the modality's own classifier, before its last layer; not Inception-v3's",
+        "num_generated": len(run.test),
+        "num_real": len(next(iter(run.real.values())).features),
+    }
+    for kind in kinds:
+        by_subset = {subset: {name: d[kind] for name, d in targets.items()} for subset, targets in distances.items()}
+        result[kind] = _by_size_and_subset(by_subset)
+    return result
+
+
+def _diversity(run: Run, z: np.ndarray, targets) -> dict[str, float]:
+    images = coherence.as_data(run.model, run.model.decode(run.params, z[:, :_MOST_FOR_DIVERSITY]))
+    return {
+        name: diversity.diversity(
+            np.asarray(images[name]).swapaxes(0, 1),
+            run.test.labels[:_MOST_FOR_DIVERSITY],
+            np.asarray(distributions.canonical(run.model.specs[name], run.test.arrays[name])),
+            run.test.labels,
+        )
+        for name in targets
+    }

@@ -1,0 +1,284 @@
+"""Runs beside each other: one HTML page that needs nothing else, and the table of a README.
+
+    python -m experiments.report runs/a runs/b [--output report.html]
+    python -m experiments.report experiments/results/extended_polymnist/*/* --markdown
+
+Runs that differ in their seed alone are one row, mean ± standard deviation over the seeds. Every number is read from the runs' `evaluation.json`, and
+pictures are those of `experiments.figures` where a run has them.
+"""
+
+import base64
+import dataclasses
+import html
+import io
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tyro
+
+from experiments import experiment
+from jnf_jax.training import checkpoint
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Puts runs beside each other.
+
+    Attributes:
+      runs: folders with a config.json and an evaluation.json.
+      output: the page.
+      markdown: print the table as Markdown, and write no page.
+    """
+
+    runs: Annotated[tuple[pathlib.Path, ...], tyro.conf.Positional]
+    output: pathlib.Path = pathlib.Path("report.html")
+    markdown: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run as its files tell it."""
+
+    folder: pathlib.Path
+    config: dict
+    evaluation: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one config and several seeds."""
+
+    name: str
+    runs: Sequence[Run]
+
+    def values(self, read: Callable[[dict], float]) -> np.ndarray:
+        """Returns a number of every run that has it."""
+        found = []
+        for run in self.runs:
+            try:
+                found.append(float(read(run.evaluation)))
+            except KeyError:
+                continue
+        return np.asarray(found)
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.report")
+    groups = grouped([load(folder) for folder in arguments.runs])
+    if arguments.markdown:
+        print(markdown(groups))
+        return 0
+    checkpoint.write_text(arguments.output, page(groups))
+    print(f"written: {arguments.output}")
+    return 0
+
+
+def load(folder: pathlib.Path) -> Run:
+    """Returns an evaluated run.
+
+    Raises:
+      ValueError: if it was not evaluated.
+    """
+    parts = {}
+    for name in ("config", "evaluation"):
+        path = folder / f"{name}.json"
+        if not path.exists():
+            raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
+        parts[name] = json.loads(path.read_text())
+    return Run(folder, parts["config"], parts["evaluation"])
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """Returns runs that differ in their seed alone as one group, in the order in which they come."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(json.dumps({k: v for k, v in run.config.items() if k != "seed"}, sort_keys=True), []).append(run)
+    return [Group(_name(members), members) for members in found.values()]
+
+
+def _name(runs: Sequence[Run]) -> str:
+    """Returns the folder's name; its parent's where folders are named by their seed."""
+    folder = runs[0].folder.resolve()
+    return f"{folder.parent.parent.name}/{folder.parent.name}" if folder.name.startswith("seed_") else folder.name
+
+
+_NUMBERS: dict[str, tuple[Callable[[dict], float], str]] = {  # column -> (how it is read, its format)
+    "joint, prior": (lambda e: e["joint_coherence"], ".3f"),
+    "joint, mixture": (lambda e: e["joint_coherence_fitted"]["mixture"], ".3f"),
+    "joint, flow": (lambda e: e["joint_coherence_fitted"]["flow"], ".3f"),
+    "diversity": (lambda e: e["diversity"]["mean"], ".2f"),
+    "log likelihood": (lambda e: e["log_likelihood"]["all"], ".0f"),
+    "k-means": (lambda e: e["cluster_accuracy"], ".3f"),
+}
+
+
+def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """Returns columns and rows: coherence and Fréchet distance by subset size, and what else each run measured."""
+    sizes = sorted(
+        {size for g in groups for r in g.runs for size in r.evaluation.get("coherence", {}).get("by_size", {})}, key=int
+    )
+    columns: dict[str, tuple[Callable[[dict], float], str]] = {}
+    for size in sizes:
+        columns[f"from {size}"] = (lambda e, size=size: e["coherence"]["by_size"][size], ".3f")
+    for size in sizes:
+        columns[f"Fréchet from {size}"] = (lambda e, size=size: e["frechet"]["distance"]["by_size"][size], ".1f")
+    columns |= _NUMBERS
+    kept = [name for name, (read, _) in columns.items() if any(len(g.values(read)) for g in groups)]
+    rows = [[g.name, str(len(g.runs)), *(_cell(g.values(columns[n][0]), columns[n][1]) for n in kept)] for g in groups]
+    return ["", "seeds", *kept], rows
+
+
+def _cell(values: np.ndarray, form: str) -> str:
+    if not len(values):
+        return ""
+    spread = f" ± {values.std(ddof=1):{form}}" if len(values) > 1 else ""
+    return f"{values.mean():{form}}{spread}"
+
+
+def markdown(groups: Sequence[Group]) -> str:
+    """Returns the table as Markdown."""
+    columns, rows = table(groups)
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def page(groups: Sequence[Group]) -> str:
+    """Returns the whole page; pictures lie inside it."""
+    sections = [
+        _section("Results", _html_table(*table(groups)) + _counts(groups)),
+        _section(
+            "Coherence", "".join(_image(figure) for figure in (_coherence_figure(groups), _frechet_figure(groups)) if figure)
+        ),
+        _section("Judges", _judges(groups)),
+        _section("Chains", _chains(groups)),
+        *(_section(f"Pictures of {run.folder.name}", _pictures(run)) for group in groups for run in group.runs),
+        _section("Settings", _settings(groups)),
+    ]
+    return f"<!doctype html><html lang='en'><meta charset='utf-8'><title>jnf_jax</title><style>{_STYLE}</style><body>{''.join(sections)}</body></html>"
+
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+table { border-collapse: collapse; display: block; overflow-x: auto } td, th { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }
+td:first-child, th:first-child { text-align: left } th { border-bottom: 2px solid #888 } img { max-width: 100% } .note { color: #666 }
+"""
+
+
+def _section(title: str, body: str) -> str:
+    return f"<h2>{html.escape(title)}</h2>{body}" if body else ""
+
+
+def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    line = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+    return f"<table>{line(columns, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _note(text: str) -> str:
+    return f"<p class='note'>{html.escape(text)}</p>"
+
+
+def _counts(groups: Sequence[Group]) -> str:
+    evaluation = groups[0].runs[0].evaluation
+    text = f"± is the standard deviation over seeds. {evaluation.get('num_observations')} test observations."
+    if "frechet" in evaluation:
+        part = evaluation["frechet"]
+        text += (
+            f" Fréchet distances: features of {part['features']}; {part['num_generated']} generated, {part['num_real']} real."
+        )
+    return _note(text)
+
+
+def _judges(groups: Sequence[Group]) -> str:
+    names = list(groups[0].runs[0].evaluation.get("classifier_accuracy", {}))
+    rows = [
+        [run.folder.name, *(f"{run.evaluation['classifier_accuracy'].get(n, float('nan')):.3f}" for n in names)]
+        for group in groups
+        for run in group.runs
+        if "classifier_accuracy" in run.evaluation
+    ]
+    return _html_table(["accuracy on real test data", *names], rows) if rows else ""
+
+
+def _chains(groups: Sequence[Group]) -> str:
+    columns = ["", "given", "acceptance", "divergences", "R-hat, largest", "share below", "ESS, median", "improper"]
+    rows = []
+    for run in (run for group in groups for run in group.runs):
+        hmc = run.evaluation.get("hmc", {})
+        for kind, part in (("", hmc), (", long", hmc.get("long_chains", {}))):
+            for subset, s in part.get("by_subset", {}).items():
+                share = f"{s['share_below']:.3f} ({part['rhat_threshold']})"
+                numbers = [
+                    f"{s['acceptance']:.2f}",
+                    s["divergences"],
+                    f"{s['rhat_largest']:.3f}",
+                    share,
+                    f"{s['ess_median']:.0f}",
+                    s["improper"],
+                ]
+                rows.append([run.folder.name + kind, subset, *numbers])
+    return _html_table(columns, rows) if rows else ""
+
+
+def _pictures(run: Run) -> str:
+    paths = sorted((run.folder / "figures").glob("*.png"))
+    if not paths:
+        return _note(f"None in this folder: python -m experiments.figures --workdir {run.folder}")
+    embed = lambda path: f"<h3>{html.escape(path.stem.replace('_', ' '))}</h3>{_embedded(path.read_bytes())}"
+    return "".join(embed(path) for path in paths)
+
+
+def _settings(groups: Sequence[Group]) -> str:
+    show = lambda group: (
+        f"<details><summary>{html.escape(group.name)}</summary><pre>{html.escape(json.dumps(group.runs[0].config, indent=1))}</pre></details>"
+    )
+    return "".join(map(show, groups))
+
+
+def _coherence_figure(groups: Sequence[Group]) -> plt.Figure | None:
+    figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    for group in groups:
+        sizes = list(group.runs[0].evaluation.get("coherence", {}).get("by_size", {}))
+        values = [group.values(lambda e, size=size: e["coherence"]["by_size"][size]) for size in sizes]
+        spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
+        axis.errorbar([int(s) for s in sizes], [v.mean() for v in values], spread, marker="o", capsize=3, label=group.name)
+    axis.set(xlabel="observed modalities", ylabel="coherence")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
+    """Returns coherence against Fréchet distance, a point for each subset size (as the paper's figure 4)."""
+    if not any("frechet" in run.evaluation for group in groups for run in group.runs):
+        return None
+    figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    for group in groups:
+        sizes = list(group.runs[0].evaluation.get("frechet", {}).get("distance", {}).get("by_size", {}))
+        read = lambda part, size: group.values(lambda e: part(e)["by_size"][size]).mean()
+        x = [read(lambda e: e["frechet"]["distance"], size) for size in sizes]
+        y = [read(lambda e: e["coherence"], size) for size in sizes]
+        axis.plot(x, y, "o-", label=group.name)
+        for size, *point in zip(sizes, x, y, strict=True):
+            axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=8)
+    axis.set(xlabel="Fréchet distance in the classifiers' features", ylabel="coherence")
+    axis.legend(fontsize=8)
+    return figure
+
+
+def _image(figure: plt.Figure) -> str:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    plt.close(figure)
+    return _embedded(out.getvalue())
+
+
+def _embedded(png: bytes) -> str:
+    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
+
+
+if __name__ == "__main__":
+    experiment.main(main)

@@ -1,0 +1,85 @@
+"""Trains and measures the models of a data set, seed by seed; the variants of a seed share its joint stage.
+
+    python -m experiments.sweep extended_polymnist --seeds 0 1 --quick [--results experiments/results]
+
+Each run is a process of its own in `runs/<data set>/<model>/seed_<n>`. What is finished is not done again, so a sweep that was stopped goes on where it was. `--results`
+keeps a copy of every run's config and evaluation.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Annotated
+
+import tyro
+
+from experiments import experiment
+
+_SHARED = ("--init-stages", "joint")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Trains and measures the models of a data set.
+
+    Attributes:
+      data: the data set, a folder of experiments.
+      models: its experiments; the others take their joint stage from the first.
+      seeds: one run of every model for each.
+      quick: the experiments' size for two CPU cores.
+      runs: where the runs go.
+      results: where copies of configs and evaluations go.
+      evaluate: further arguments of `experiments.evaluate`, in one text.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    models: tuple[str, ...] = ("jnf", "jnf_cl", "jnf_dcca")
+    seeds: tuple[int, ...] = (0,)
+    quick: bool = False
+    runs: pathlib.Path = pathlib.Path("runs")
+    results: pathlib.Path | None = None
+    evaluate: str = "--num-observations 1000 --num-samples 4"
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.sweep")
+    for model in arguments.models:
+        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends the sweep before it begins
+    for seed in arguments.seeds:
+        for model in arguments.models:
+            folder = arguments.runs / arguments.data / model / f"seed_{seed}"
+            shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
+            _run(*commands(arguments, model, seed, folder, shared))
+            if arguments.results is not None:
+                keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
+    return 0
+
+
+def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, shared: pathlib.Path) -> list[list[str]]:
+    """Returns what is still to be done for one run."""
+    train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--resume", "--seed", str(seed)]
+    train += ["--quick"] if arguments.quick else []
+    train += ["--init-from", str(shared), *_SHARED] if folder != shared else []
+    measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
+    draw = ["figures", "--workdir", str(folder)]
+    return [train, *([] if (folder / "evaluation.json").exists() else [measure, draw])]
+
+
+def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies what a table is made of."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", "evaluation.json"):
+        shutil.copyfile(folder / name, target / name)
+
+
+def _run(*commands: list[str]) -> None:
+    for command in commands:
+        print(" ".join(command), flush=True)
+        subprocess.run([sys.executable, "-m", f"experiments.{command[0]}", *command[1:]], check=True)
+
+
+if __name__ == "__main__":
+    experiment.main(main)

@@ -1,0 +1,57 @@
+"""What the data sets of MNIST's digits over pictures share: five views, one picture each."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jnf_jax import configs, specs
+from jnf_jax.data import files, mnist, overlay, pairing, prepared, source
+
+
+def load(
+    config: configs.Component,
+    split: source.Split,
+    *,
+    pictures: Mapping[str, str],
+    translated: bool,
+    folder: str = "polymnist_backgrounds",
+) -> source.Source:
+    """Returns one split.
+
+    Args:
+      config: with `seed`, `validation_fraction` and `scale`.
+      split: which.
+      pictures: modality -> name of its picture.
+      translated: whether digits are shrunk and shifted.
+      folder: of the pictures, in `$JNF_DATA_DIR`.
+    """
+    paths = {name: files.folder(folder, file)[0] for name, file in pictures.items()}
+
+    def make(split):
+        images, labels = digits(config.seed, config.validation_fraction, split)
+        pixels = {name: overlay.picture(path) for name, path in paths.items()}
+        classes, views = overlay.views(images, labels, pixels, seed=config.seed, split=split, translated=translated)
+        return prepared.Examples(classes, views)
+
+    return prepared.load(
+        config,
+        split,
+        specs=dict.fromkeys(pictures, image_spec(config.scale)),
+        dtypes=dict.fromkeys(pictures, np.uint8),
+        raw=mnist.identity() | files.sha256(paths.values()),
+        make=make,
+    )
+
+
+def digits(seed: int, validation_fraction: float, split: source.Split) -> tuple[np.ndarray, np.ndarray]:
+    """Returns MNIST's digits `[N, 28, 28]` uint8 of a split and their classes; a digit is in one split alone."""
+    images, labels = mnist.read(split)
+    if split != "test":
+        rows = pairing.holdout(seed, labels, validation_fraction)[split]
+        images, labels = images[rows], labels[rows]
+    return images, labels
+
+
+def image_spec(scale: float) -> specs.ModalitySpec:
+    """Returns the spec of a colour image of 28x28."""
+    return specs.ModalitySpec(shape=(overlay.SIZE, overlay.SIZE, 3), likelihood="laplace", scale=scale, support=(0.0, 1.0))

@@ -1,0 +1,42 @@
+from experiments import experiment, sweep
+
+
+def commands(tmp_path, model, **options):
+    arguments = sweep.Arguments(data="linear_gaussian", runs=tmp_path, **options)
+    folder, shared = (tmp_path / "linear_gaussian" / name / "seed_3" for name in (model, "jnf"))
+    return sweep.commands(arguments, model, 3, folder, shared), folder, shared
+
+
+def test_the_first_model_trains_its_own_joint_stage_and_the_others_take_it(tmp_path):
+    (train, *_), _, _ = commands(tmp_path, "jnf")
+    assert "--init-from" not in train
+    assert train[train.index("--seed") + 1] == "3"
+    (train, *_), _, shared = commands(tmp_path, "jnf_cl", quick=True)
+    assert train[train.index("--init-from") :] == ["--init-from", str(shared), "--init-stages", "joint"]
+    assert "--quick" in train
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path):
+    first, folder, _ = commands(tmp_path, "jnf", evaluate="--num-observations 7")
+    assert [command[0] for command in first] == ["train", "evaluate", "figures"]
+    assert first[1][-2:] == ["--num-observations", "7"]
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text("{}")
+    assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
+
+
+def test_results_are_copies_of_config_and_evaluation(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "evaluation.json", "metrics.jsonl"):
+        (tmp_path / "run" / name).write_text(name)
+    sweep.keep(tmp_path / "run", tmp_path / "kept" / "seed_0")
+    assert {p.name for p in (tmp_path / "kept" / "seed_0").iterdir()} == {"config.json", "evaluation.json"}
+
+
+def test_every_benchmark_has_three_models_and_a_quick_size():
+    for data in ("mnist_svhn", "polymnist", "translated_polymnist", "mhd"):
+        for model in sweep.Arguments(data=data).models:
+            config, quick = (experiment.find(f"{data}/{model}", quick=q) for q in (False, True))
+            assert quick.data == config.data
+            assert quick.training["joint"].num_steps < config.training["joint"].num_steps
+            assert set(quick.training) == set(config.training)
