@@ -7,6 +7,8 @@ import matplotlib
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
 
 from jnf_jax import specs as specs_lib
 
@@ -14,7 +16,7 @@ matplotlib.use("Agg")
 
 
 def as_image(spec: specs_lib.ModalitySpec, x: np.ndarray) -> np.ndarray:
-    """Returns one example as an image `[H, W, 3]` in [0, 1]; a vector becomes a row of grey values, nearly square.
+    """Returns one example as an image `[H, W, 3]` in [0, 1]; a vector becomes rows of grey values, nearly square, or a curve.
 
     Args:
       spec: the modality.
@@ -25,6 +27,8 @@ def as_image(spec: specs_lib.ModalitySpec, x: np.ndarray) -> np.ndarray:
         x = x / (spec.num_categories - 1)
     low, high = spec.support or ((0.0, 1.0) if spec.likelihood in ("bernoulli", "categorical") else (-3.0, 3.0))
     x = np.clip((x - low) / (high - low), 0, 1)
+    if spec.layout == "path":
+        x = _path(x.reshape(-1, 2))
     if x.ndim == 1:
         width = math.ceil(math.sqrt(len(x)))
         x = np.pad(x, (0, -len(x) % width), constant_values=0.0).reshape(-1, width)
@@ -33,6 +37,15 @@ def as_image(spec: specs_lib.ModalitySpec, x: np.ndarray) -> np.ndarray:
     if x.ndim != 3 or x.shape[-1] not in (1, 3):
         x = x.reshape(x.shape[0], -1, 1)
     return np.broadcast_to(x, (*x.shape[:2], 3))
+
+
+def _path(points: np.ndarray, size: int = 28, oversampling: int = 4) -> np.ndarray:
+    """Returns a curve `[P, 2]` in the unit square as white strokes on black `[size, size]`, y upwards."""
+    side = size * oversampling
+    canvas = PIL.Image.new("L", (side, side))
+    inner = 0.1 * side + 0.8 * side * np.stack([points[:, 0], 1 - points[:, 1]], axis=1)
+    PIL.ImageDraw.Draw(canvas).line([tuple(point) for point in inner], fill=255, width=2 * oversampling, joint="curve")
+    return np.asarray(canvas.resize((size, size), PIL.Image.Resampling.BOX)) / 255.0
 
 
 def grid(

@@ -24,6 +24,7 @@ class ModalitySpec:
       scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
       num_categories: number of categories of a `categorical` modality.
+      layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve.
     """
 
     shape: tuple[int, ...]
@@ -31,6 +32,7 @@ class ModalitySpec:
     scale: float = 1.0
     support: tuple[float, float] | None = None
     num_categories: int | None = None
+    layout: Literal["grid", "path"] = "grid"
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -45,6 +47,10 @@ class ModalitySpec:
         if (self.likelihood == "categorical") != (self.num_categories is not None):
             raise ValueError(
                 f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."
+            )
+        if self.layout not in ("grid", "path") or (self.layout == "path" and (len(self.shape) != 1 or self.shape[0] % 2)):
+            raise ValueError(
+                f"Expected a layout 'grid', or 'path' of a vector of pairs, got {self.layout!r} of shape {self.shape}."
             )
         if self.num_categories is not None and self.num_categories < 2:
             raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")

@@ -14,10 +14,10 @@ from jnf_jax.data import extended_polymnist, translated_polymnist
 NUM_TRAIN, NUM_TEST = 60, 30
 
 
-def write(root):
+def write(root, num_train=NUM_TRAIN, num_test=NUM_TEST):
     """Fills a folder with every raw file; contents are random, classes are balanced."""
     rng = np.random.default_rng(0)
-    labels = {"train": np.arange(NUM_TRAIN) % 10, "t10k": np.arange(NUM_TEST) % 10}
+    labels = {"train": np.arange(num_train) % 10, "t10k": np.arange(num_test) % 10}
     for part, classes in labels.items():
         write_idx(root / f"mnist/{part}-images-idx3-ubyte.gz", digits(rng, classes))
         write_idx(root / f"mnist/{part}-labels-idx1-ubyte.gz", classes.astype(np.uint8))
@@ -27,10 +27,10 @@ def write(root):
         picture(rng, root / "polymnist_pictures" / f"{name}.png")
     for i in range(10):
         picture(rng, root / "photos" / f"{i}.jpg")
-    for part, num in (("train", NUM_TRAIN), ("test", NUM_TEST)):
+    for part, num in (("train", num_train), ("test", num_test)):
         write_mat(root / f"svhn/{part}_32x32.mat", rng, num)
         write_mhd(root / f"mhd/mhd_{part}.npz", rng, num)
-    write_polymnist(root / "polymnist/PolyMNIST.zip", rng)
+    write_polymnist(root / "polymnist/PolyMNIST.zip", rng, (num_train, num_test))
     write_fsdd(root / "fsdd/fsdd_8k_int16.npz", rng)
     for name in ("pendigits.tra", "pendigits.tes"):
         write_strokes(root / "pendigits" / name, rng)
@@ -60,7 +60,7 @@ def write_mat(path, rng, num):
     scipy.io.savemat(path, {"X": images, "y": (np.arange(num) % 10 + 1).astype(np.uint8)[:, None]})
 
 
-def write_polymnist(path, rng, num=(NUM_TRAIN, NUM_TEST)):
+def write_polymnist(path, rng, num):
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
         for part, count in zip(("train", "test"), num, strict=True):

@@ -51,11 +51,14 @@ def build(config: Config, split: source.Split) -> source.Source:
         view = lambda x: lambda part: x[rows[part]]
         return prepared.Examples(labels[rows], {name: view(x) for name, x in arrays.items()})
 
-    spec = lambda shape: specs.ModalitySpec(shape=shape, likelihood="gaussian", scale=config.scale, support=(0.0, 1.0))
+    common = {"likelihood": "gaussian", "scale": config.scale, "support": (0.0, 1.0)}
+    layouts = {"trajectory": "path"}
     return prepared.load(
         config,
         split,
-        specs={name: spec(shape) for name, shape in _SHAPES.items()},
+        specs={
+            name: specs.ModalitySpec(shape=shape, layout=layouts.get(name, "grid"), **common) for name, shape in _SHAPES.items()
+        },
         dtypes=dict.fromkeys(_SHAPES, np.float32),
         raw=files.sha256(paths.values()),
         make=make,

@@ -79,11 +79,15 @@ def build(config: Config, split: source.Split) -> source.Source:
         }
         return prepared.Examples(classes, views)
 
-    spec = lambda shape: specs.ModalitySpec(shape=shape, likelihood="gaussian", scale=config.scale, support=(0.0, 1.0))
+    common = {"likelihood": "gaussian", "scale": config.scale, "support": (0.0, 1.0)}
     return prepared.load(
         config,
         split,
-        specs={"image": spec((28, 28, 1)), "audio": spec((_FRAMES, _BANDS, 1)), "trajectory": spec((2 * _POINTS,))},
+        specs={
+            "image": specs.ModalitySpec(shape=(28, 28, 1), **common),
+            "audio": specs.ModalitySpec(shape=(_FRAMES, _BANDS, 1), **common),
+            "trajectory": specs.ModalitySpec(shape=(2 * _POINTS,), layout="path", **common),
+        },
         dtypes={"image": np.uint8, "audio": np.uint8, "trajectory": np.float32},
         raw=mnist.identity() | files.sha256(paths.values()),
         make=make,
