@@ -10,6 +10,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -23,7 +24,8 @@ from jnf_jax import specs as specs_lib
 from jnf_jax.data import files, source
 
 _VERSION = "1.0.0"  # of how examples are made: raise it when that changes
-_CHUNK = 1_000
+_CHUNK = 1_000  # examples made or read at once
+_PIECE = 500 << 20  # bytes
 _LABEL = "label"
 _FORMAT = "array_record"
 
@@ -82,7 +84,8 @@ def load(
                 for left in builder.root.rglob("*incomplete*"):
                     shutil.rmtree(left, ignore_errors=True)
                 builder.download_and_prepare(file_format=_FORMAT)
-    arrays = _read(builder, split)
+    pieces = [f"{split}_{number}" for number in range(len(builder.info.splits)) if f"{split}_{number}" in builder.info.splits]
+    arrays = _read(builder, pieces)
     return source.Source(specs=specs, arrays={key: arrays[key] for key in specs}, labels=arrays[_LABEL])
 
 
@@ -109,29 +112,40 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
+        """Splits go in pieces: beyond a gigabyte tensorflow-datasets would sort a split on disk, for which it needs TensorFlow."""
         del dl_manager
-        return {split: self._generate_examples(split) for split in source.SPLITS}
+        size = sum(np.dtype(feature.np_dtype).itemsize * math.prod(feature.shape) for feature in self._feature_spec.values())
+        most = max(1, _PIECE // size)
+        generators = {}
+        for split in source.SPLITS:
+            examples = self._make(split)
+            for number, start in enumerate(range(0, len(examples.labels), most)):
+                rows = range(start, min(start + most, len(examples.labels)))
+                generators[f"{split}_{number}"] = self._generate_examples(examples, rows)
+        return generators
 
-    def _generate_examples(self, split):
-        examples = self._make(split)
-        for start in range(0, len(examples.labels), _CHUNK):
-            rows = slice(start, min(start + _CHUNK, len(examples.labels)))
-            views = {name: np.ascontiguousarray(view(rows)) for name, view in examples.views.items()}
-            for i, label in enumerate(examples.labels[rows]):
+    def _generate_examples(self, examples, rows):
+        for start in range(rows.start, rows.stop, _CHUNK):
+            part = slice(start, min(start + _CHUNK, rows.stop))
+            views = {name: np.ascontiguousarray(view(part)) for name, view in examples.views.items()}
+            for i, label in enumerate(examples.labels[part]):
                 yield start + i, {name: view[i] for name, view in views.items()} | {_LABEL: np.int32(label)}
 
 
-def _read(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.ndarray]:
-    """Returns feature -> `[N, ..]`, read in pieces."""
-    data = builder.as_data_source(split=split)
+def _read(builder: tfds.core.DatasetBuilder, splits: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns feature -> `[N, ..]`, of some splits one after another."""
+    data = [builder.as_data_source(split=split) for split in splits]
+    num = sum(map(len, data))
     arrays: dict[str, np.ndarray] = {}
-    for start in range(0, len(data), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(data)))
-        for i, example in zip(rows, data.__getitems__(list(rows)), strict=True):
-            for name, value in example.items():
-                if name not in arrays:
-                    arrays[name] = np.empty((len(data), *np.shape(value)), np.asarray(value).dtype)
-                arrays[name][i] = value
+    row = 0
+    for part in data:
+        for start in range(0, len(part), _CHUNK):
+            for example in part.__getitems__(list(range(start, min(start + _CHUNK, len(part))))):
+                for name, value in example.items():
+                    if name not in arrays:
+                        arrays[name] = np.empty((num, *np.shape(value)), np.asarray(value).dtype)
+                    arrays[name][row] = value
+                row += 1
     return arrays
 
 
@@ -152,7 +166,7 @@ def stock_version(name: str) -> str | None:
 def stock(name: str, split: str) -> dict[str, np.ndarray] | None:
     """Returns a split of a data set of tensorflow-datasets' own, feature -> `[N, ..]`; None where it is not prepared as array_record."""
     builder = _stock(name)
-    return None if builder is None else _read(builder, split)
+    return None if builder is None else _read(builder, [split])
 
 
 def _stock(name: str) -> tfds.core.DatasetBuilder | None:

@@ -56,6 +56,13 @@ def test_what_is_read_is_what_was_made_and_is_made_once():
         assert load(split=split, make=never).specs == SPECS
 
 
+def test_pieces_are_read_as_one(monkeypatch):
+    monkeypatch.setattr(prepared, "_PIECE", 700 * (6 + 16 + 4))  # 2,500 examples in pieces of 700
+    part, made = load(), make("train")
+    np.testing.assert_array_equal(part.labels, made.labels)
+    np.testing.assert_array_equal(part.arrays["b"], made.views["b"](slice(None)))
+
+
 def test_it_is_made_again_when_what_it_depends_on_changes():
     load()
     load(Config(scale=2.0), make=never)
