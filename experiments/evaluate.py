@@ -11,6 +11,7 @@ import functools
 import json
 import pathlib
 import time
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -58,9 +59,8 @@ class Arguments:
     chain_thinning: int = 3
 
 
-_SHORT_RHAT = (
-    1.5  # with 20 iterations a chain R-hat is mostly noise (medians of 1.13 to 1.17 were seen): only chains far apart show
-)
+# With 20 iterations a chain R-hat is mostly noise (medians of 1.13 to 1.17 were seen): only chains far apart show.
+_SHORT_RHAT = 1.5
 _LONG_RHAT = 1.01
 _LONG_CHAINS = 4
 
@@ -73,7 +73,10 @@ def main() -> int:
         path = arguments.workdir / "evaluation.json"
         result = json.loads(path.read_text()) if path.exists() else {}
         if arguments.chains_only:
-            result.setdefault("hmc", {})["long_chains"] = long_chains(arguments, config)
+            chains = result.setdefault("hmc", {})
+            for long in long_chains(arguments, config, chains.get("long_chains", {})):
+                chains["long_chains"] = long
+                checkpoint.write_json(path, result)  # a subset takes minutes: none is lost
         else:
             long = result.get("hmc", {}).get("long_chains")
             result = evaluate(arguments, config)
@@ -124,8 +127,14 @@ def evaluate(arguments: Arguments, config: experiment.Config) -> dict:
     return result
 
 
-def long_chains(arguments: Arguments, config: experiment.Config) -> dict:
-    """Returns R-hat and ESS of four long chains for every subset that is sampled by HMC."""
+def long_chains(arguments: Arguments, config: experiment.Config, known: dict) -> Iterator[dict]:
+    """Yields R-hat and ESS of four long chains for every subset that is sampled by HMC: all that is known after each of them.
+
+    Args:
+      arguments: of the script.
+      config: of the run.
+      known: what an earlier call yielded; its subsets are taken over where it was asked for the same.
+    """
     sampler = getattr(config.model, "sampler", None)
     if sampler is None:
         raise ValueError(f"Expected a model that samples by HMC, got {type(config.model).__module__}.")
@@ -135,25 +144,29 @@ def long_chains(arguments: Arguments, config: experiment.Config) -> dict:
     params = stages.load(model, arguments.workdir)
     test = data["test"].take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
-    result: dict = {
+    asked = {
         "num_chains": _LONG_CHAINS,
         "num_draws": arguments.chain_draws,
         "thinning": arguments.chain_thinning,
         "num_observations": len(test),
-        "by_subset": {},
+        "rhat_threshold": _LONG_RHAT,
+        "seed": arguments.seed,
     }
-    chained = [s for s in subsets.proper(tuple(model.specs)) if len(s) > 1]
+    same = all(known.get(name) == value for name, value in asked.items())
+    done = dict(known["by_subset"]) if same else {}
+    chained = [subsets.label(s) for s in subsets.proper(tuple(model.specs)) if len(s) > 1]
     with writers.Progress() as progress:
-        for done, subset in enumerate(chained):
-            progress.update("long chains", done, len(chained), subsets.label(subset))
-            draws = coherence.draw(
-                model, params, keys.stream(key, subsets.label(subset)), test, subset,
-                num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
-            )  # fmt: skip
-            result["by_subset"][subsets.label(subset)] = _chain_summary(draws.info, _LONG_RHAT)
+        for number, label in enumerate(chained):
+            progress.update("long chains", number, len(chained), label)
+            if label not in done:
+                draws = coherence.draw(
+                    model, params, keys.stream(key, label), test, subsets.parse(tuple(model.specs), label.replace("+", ",")),
+                    num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
+                )  # fmt: skip
+                done[label] = _chain_summary(draws.info, _LONG_RHAT)
+            shares = [summary["share_below"] for summary in done.values()]
+            yield asked | {"smallest_share_below": min(shares), "share_below": float(np.mean(shares)), "by_subset": done}
         progress.update("long chains", len(chained), len(chained))
-    shares = [summary["share_below"] for summary in result["by_subset"].values()]
-    return result | {"rhat_threshold": _LONG_RHAT, "smallest_share_below": min(shares), "share_below": float(np.mean(shares))}
 
 
 def _chain_summary(info: types.Info, threshold: float) -> dict:

@@ -201,6 +201,7 @@ def test_evaluate_sample_and_figures(whole):
     long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
     assert long["num_draws"] == 50
     assert long["by_subset"]["x0+x1"]["share_below"] <= 1
+    assert set(long["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
     run("inference_gap", "--workdir", whole, "--num-observations", "5", "--num-points", "41", "--num-partners", "5")
     gap = json.loads((whole / "inference_gap.json").read_text())["by_subset"]
     assert {"mean", "standard_error", "values", "floor"} <= set(gap["x0+x2"])
@@ -211,6 +212,22 @@ def test_evaluate_sample_and_figures(whole):
     assert "data:image/png" in (whole / "report.html").read_text()
     pictures = {p.name for p in (whole / "figures").iterdir()}
     assert pictures == {"losses.png", "any_to_any.png", "latent_space.png", "coherence.png", "chains.png"}
+
+
+def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
+    from experiments import evaluate, experiment
+
+    arguments = evaluate.Arguments(workdir=whole, chain_observations=5, chain_draws=50)
+    config = experiment.load(whole)
+    first = next(evaluate.long_chains(arguments, config, {}))
+    assert list(first["by_subset"]) == ["x0+x1"]
+    drawn = []
+    monkeypatch.setattr(evaluate.coherence, "draw", lambda *a, **o: drawn.append(a[4]) or pytest.fail("stop"))
+    with pytest.raises(pytest.fail.Exception):
+        list(evaluate.long_chains(arguments, config, first))
+    with pytest.raises(pytest.fail.Exception):  # another question: everything is drawn again
+        list(evaluate.long_chains(evaluate.Arguments(workdir=whole, chain_observations=5, chain_draws=60), config, first))
+    assert drawn == [("x0", "x2"), ("x0", "x1")]
 
 
 def test_an_unfinished_run_is_not_evaluated(tmp_path):
