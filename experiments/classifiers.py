@@ -33,8 +33,13 @@ def trained(
     judges = classifiers.build(config.classifiers, data["test"].specs, num_classes)
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
-    identity = json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True)
-    folder = files.cache_directory() / "classifiers" / hashlib.sha256(identity.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(
+        json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True).encode()
+    )
+    for split in ("train", "validation"):  # the same config can stand for other raw files
+        for x in (*data[split].arrays.values(), data[split].labels):
+            digest.update(np.ascontiguousarray(x))
+    folder = files.cache_directory() / "classifiers" / digest.hexdigest()[:16]
     cache = checkpoint.Directory(folder, keep=1)
     try:
         if (found := cache.latest(params)) is not None:

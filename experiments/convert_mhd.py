@@ -18,6 +18,9 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
+    for path in arguments.files:
+        if path.stem not in ("mhd_train", "mhd_test"):
+            parser.error(f"Expected mhd_train.pt or mhd_test.pt, got {path.name}.")
     arguments.output.mkdir(parents=True, exist_ok=True)
     import torch
 

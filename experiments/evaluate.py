@@ -155,6 +155,8 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     same = all(known.get(name) == value for name, value in asked.items())
     done = dict(known["by_subset"]) if same else {}
     chained = [subsets.label(s) for s in subsets.proper(tuple(model.specs)) if len(s) > 1]
+    if not chained:
+        raise ValueError(f"Expected at least three modalities, got {len(model.specs)}: no subset of them is sampled by chains.")
     with writers.Progress() as progress:
         for number, label in enumerate(chained):
             progress.update("long chains", number, len(chained), label)

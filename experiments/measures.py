@@ -15,9 +15,8 @@ from jnf_jax.metrics import coherence, diversity, frechet, latents, reconstructi
 from jnf_jax.models import base
 from jnf_jax.training import fit
 
-_FEWEST_IN_CLASS = 50  # below, a distance of one class says little
 _MOST_FOR_DIVERSITY = 100
-_DENSITY_FLOW = maf.Config(hidden=(64, 64))
+_DENSITY_FLOW = maf.Config(num_blocks=5, hidden=(64, 64), widening=True)
 _DENSITY_TRAINING = fit.Config(num_steps=1_000, batch_size=256, learning_rate=2e-3)
 
 
@@ -103,7 +102,8 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
             continue
         judged = run.judge(draws.z[0])
         targets = subset if subset == names else tuple(n for n in names if n not in subset)
-        by_subset[subset] = {name: float((judged[name].classes == test.labels).mean()) for name in targets}
+        classes = coherence.classes_of(judged)
+        by_subset[subset] = coherence.conditional(classes, test.labels, () if subset == names else subset)
         if subset == names:
             result["cluster_accuracy"] = latents.cluster_accuracy(draws.z[0], test.labels)
             continue
@@ -185,9 +185,11 @@ def _distances(run: Run, name: str, judged: classifiers_lib.Judged) -> dict[str,
     real = run.real[name].features
     if not real.shape[1]:
         return {}
-    found = {"distance": frechet.distance(judged.features, real), "extrapolated": frechet.extrapolated(judged.features, real)}
-    counts = np.unique(run.test.labels, return_counts=True)[1]
-    if counts.min() >= _FEWEST_IN_CLASS:
+    found = {"distance": frechet.distance(judged.features, real)}
+    num, dim = judged.features.shape
+    if num // 4 > dim:  # with fewer, covariances are singular and the bias is not c / N
+        found["extrapolated"] = frechet.extrapolated(judged.features, real)
+    if np.unique(run.test.labels, return_counts=True)[1].min() > dim:
         by_class = frechet.by_class(judged.features, run.test.labels, real, run.real_labels)
         found["by_class"] = float(np.mean(list(by_class.values())))
     return found

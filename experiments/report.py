@@ -47,6 +47,12 @@ class Run:
     config: dict
     evaluation: dict
 
+    @property
+    def name(self) -> str:
+        """What tells it from others on the page: a seed's folder is named with its parent's."""
+        folder = self.folder.resolve()
+        return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
 
 @dataclasses.dataclass(frozen=True)
 class Group:
@@ -73,6 +79,7 @@ def main() -> int:
     if arguments.markdown:
         print(markdown(groups))
         return 0
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint.write_text(arguments.output, page(groups))
     print(f"written: {arguments.output}")
     return 0
@@ -156,7 +163,7 @@ def page(groups: Sequence[Group]) -> str:
         ),
         _section("Judges", _judges(groups)),
         _section("Chains", _chains(groups)),
-        *(_section(f"Pictures of {run.folder.name}", _pictures(run)) for group in groups for run in group.runs),
+        *(_section(f"Pictures of {run.name}", _pictures(run)) for group in groups for run in group.runs),
         _section("Settings", _settings(groups)),
     ]
     return f"<!doctype html><html lang='en'><meta charset='utf-8'><title>jnf_jax</title><style>{_STYLE}</style><body>{''.join(sections)}</body></html>"
@@ -184,7 +191,8 @@ def _note(text: str) -> str:
 
 def _counts(groups: Sequence[Group]) -> str:
     evaluation = groups[0].runs[0].evaluation
-    text = f"± is the standard deviation over seeds. {evaluation.get('num_observations')} test observations."
+    counts = sorted({run.evaluation.get("num_observations", 0) for group in groups for run in group.runs})
+    text = f"± is the standard deviation over seeds. Test observations: {', '.join(map(str, counts))}."
     if "frechet" in evaluation:
         part = evaluation["frechet"]
         text += (
@@ -196,7 +204,7 @@ def _counts(groups: Sequence[Group]) -> str:
 def _judges(groups: Sequence[Group]) -> str:
     names = list(groups[0].runs[0].evaluation.get("classifier_accuracy", {}))
     rows = [
-        [run.folder.name, *(f"{run.evaluation['classifier_accuracy'].get(n, float('nan')):.3f}" for n in names)]
+        [run.name, *(f"{run.evaluation['classifier_accuracy'].get(n, float('nan')):.3f}" for n in names)]
         for group in groups
         for run in group.runs
         if "classifier_accuracy" in run.evaluation
@@ -220,7 +228,7 @@ def _chains(groups: Sequence[Group]) -> str:
                     f"{s['ess_median']:.0f}",
                     s["improper"],
                 ]
-                rows.append([run.folder.name + kind, subset, *numbers])
+                rows.append([run.name + kind, subset, *numbers])
     return _html_table(columns, rows) if rows else ""
 
 

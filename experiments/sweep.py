@@ -26,7 +26,7 @@ class Arguments:
 
     Attributes:
       data: the data set, a folder of experiments.
-      models: its experiments; the others take their joint stage from the first.
+      models: its experiments; the others take their joint stage from the first where it is the same.
       seeds: one run of every model for each.
       quick: the experiments' size for two CPU cores.
       runs: where the runs go.
@@ -62,10 +62,21 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     """Returns what is still to be done for one run."""
     train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--resume", "--seed", str(seed)]
     train += ["--quick"] if arguments.quick else []
-    train += ["--init-from", str(shared), *_SHARED] if folder != shared else []
+    first = arguments.models[0]
+    if model != first and shares_joint_stage(
+        *(experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model))
+    ):
+        train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
-    return [train, *([] if (folder / "evaluation.json").exists() else [measure, draw])]
+    missing = [(measure, folder / "evaluation.json"), (draw, folder / "figures" / "any_to_any.png")]
+    return [train, *(command for command, made in missing if not made.exists())]
+
+
+def shares_joint_stage(first: experiment.Config, other: experiment.Config) -> bool:
+    """Returns whether two experiments differ in what comes after the joint stage, or before it, alone."""
+    same = [dataclasses.replace(config.model, projector=None) for config in (first, other)]
+    return first.data == other.data and same[0] == same[1] and first.training["joint"] == other.training["joint"]
 
 
 def keep(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -120,6 +120,7 @@ def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, 
         source, target = (folder / "params" / name for folder in (other, workdir))
         if not source.is_dir():
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
+        stages.check_fits(model, other, name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_name(target.name + ".tmp")

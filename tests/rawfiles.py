@@ -68,7 +68,7 @@ def write_polymnist(path, rng, num):
                 for j in range(5):
                     out = io.BytesIO()
                     PIL.Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)).save(out, "png")
-                    archive.writestr(f"MMNIST/{part}/m{j}/{i}.{i % 10}.png", out.getvalue())
+                    archive.writestr(f"MMNIST/{part}/m{j}/{i // 10}.{i % 10}.png", out.getvalue())
 
 
 def write_fsdd(path, rng):

@@ -1,4 +1,4 @@
-"""Extended PolyMNIST: PolyMNIST made with other pictures, a stand-in whose numbers stand beside no published ones.
+"""Extended PolyMNIST: PolyMNIST made with other pictures, a stand-in whose numbers are not comparable with published ones.
 
     m0 flowers   m1 milky way   m2 poppies   m3 tree   m4 woman       28x28x3 uint8, Laplace(scale) on [0, 1]
 
@@ -37,7 +37,7 @@ class Config(configs.Component):
 
 
 def build(config: Config, split: source.Split) -> source.Source:
-    """Returns one split; the same for the same config, on every machine.
+    """Returns one split; the same for the same config, raw files and versions of the libraries that read them.
 
     Raises:
       ValueError: if the split is unknown.

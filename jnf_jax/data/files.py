@@ -103,4 +103,8 @@ def _places(file: RawFile) -> list[pathlib.Path]:
 def _download(file: RawFile) -> pathlib.Path:
     path = cache_directory() / "raw" / file.name
     fetch = pooch.HTTPDownloader(timeout=_TIMEOUT)
-    return pathlib.Path(pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=path.name, path=path.parent, downloader=fetch))
+    try:
+        found = pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=path.name, path=path.parent, downloader=fetch)
+    except ValueError as error:
+        raise ValueError(f"Expected the sha256 {file.sha256} of {file.url}: {error}") from error
+    return pathlib.Path(found)

@@ -8,6 +8,7 @@ The authors publish `mhd_train.pt` and `mhd_test.pt`, which only PyTorch can rea
 
 import dataclasses
 import pathlib
+import zipfile
 
 import numpy as np
 
@@ -73,9 +74,11 @@ def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as content:
             image, audio, trajectory, labels = (content[name] for name in ("image", "audio", "trajectory", "label"))
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"Expected an .npz file of image, audio, trajectory and label at {path}: {error}") from error
     num = len(labels)
+    if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"Expected integer labels of shape (N,) in {path}, got {labels.dtype} {labels.shape}.")
     for name, x, size in (("image", image, 784), ("audio", audio, 4096), ("trajectory", trajectory, 200)):
         if x.size != num * size:
             raise ValueError(f"Expected {size} values of {name} for each of {num} labels in {path}, got shape {x.shape}.")

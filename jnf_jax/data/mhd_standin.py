@@ -15,6 +15,7 @@ an FFT of 1,024; decibels below the recording's own maximum, 80 at most. A strok
 
 import dataclasses
 import pathlib
+import zipfile
 
 import librosa
 import numpy as np
@@ -53,7 +54,7 @@ class Config(configs.Component):
 
 
 def build(config: Config, split: source.Split) -> source.Source:
-    """Returns one split; the same for the same config, on every machine.
+    """Returns one split; the same for the same config, raw files and versions of the libraries that read them.
 
     Raises:
       ValueError: if the split is unknown or a raw file holds something else.
@@ -99,10 +100,17 @@ def recordings(path: pathlib.Path, split: source.Split) -> tuple[np.ndarray, np.
     try:
         with np.load(path, allow_pickle=False) as content:
             audio, offsets, labels, index = (content[name] for name in ("audio", "offsets", "label", "index"))
-    except (KeyError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"Expected an .npz file of audio, offsets, label and index at {path}: {error}") from error
-    if len(offsets) != len(labels) + 1 or offsets[-1] != len(audio):
-        raise ValueError(f"Expected offsets of {len(labels)} recordings that end at {len(audio)} in {path}, got {offsets}.")
+    if (
+        len(offsets) != len(labels) + 1
+        or len(index) != len(labels)
+        or offsets[-1] != len(audio)
+        or (np.diff(offsets) < 1).any()
+    ):
+        raise ValueError(
+            f"Expected rising offsets and an index of {len(labels)} recordings that end at {len(audio)} in {path}, got {offsets}."
+        )
     part = {"test": index < 5, "validation": (index >= 5) & (index < 10), "train": index >= 10}[split]
     rows = np.flatnonzero(part)
     spectrograms = [spectrogram(audio[offsets[i] : offsets[i + 1]]) for i in rows]
@@ -125,8 +133,10 @@ def strokes(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
         table = np.loadtxt(path, delimiter=",", dtype=np.int64, ndmin=2)
     except ValueError as error:
         raise ValueError(f"Expected lines of 16 coordinates and a class in {path}: {error}") from error
-    if table.shape[1] != 17 or table[:, :-1].min() < 0 or table[:, :-1].max() > 100:
-        raise ValueError(f"Expected lines of 16 coordinates in 0..100 and a class in {path}, got {table.shape[1]} columns.")
+    if table.shape[1] != 17:
+        raise ValueError(f"Expected lines of 16 coordinates and a class in {path}, got {table.shape[1]} columns.")
+    if table[:, :-1].min() < 0 or table[:, :-1].max() > 100:
+        raise ValueError(f"Expected coordinates in 0..100 in {path}, got {table[:, :-1].min()} to {table[:, :-1].max()}.")
     points = table[:, :-1].reshape(len(table), -1, 2) / 100.0
     return np.stack([resampled(stroke) for stroke in points]).astype(np.float32), table[:, -1]
 

@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import zlib
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def read(split: source.Split) -> tuple[np.ndarray, np.ndarray]:
     """
     part = "test" if split == "test" else "train"
     raw = {what: _RAW[part, what] for what in ("images", "labels")}
-    if not all(files.is_at_hand(file) for file in raw.values()) and (found := prepared.stock("mnist", part)) is not None:
+    if not _at_hand() and (found := prepared.stock("mnist", part)) is not None:
         return found["image"][..., 0], found["label"].astype(np.int64)
     images, labels = (read_idx(files.find(file)) for file in raw.values())
     if images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
@@ -37,9 +38,14 @@ def read(split: source.Split) -> tuple[np.ndarray, np.ndarray]:
 
 def identity() -> dict[str, str]:
     """Returns what the images depend on: the raw files' checksums, or the version that tensorflow-datasets prepared."""
-    if not all(map(files.is_at_hand, _RAW.values())) and (version := prepared.stock_version("mnist")):
+    if not _at_hand() and (version := prepared.stock_version("mnist")):
         return {"mnist": version}
     return files.sha256(files.find(file) for file in _RAW.values())
+
+
+def _at_hand() -> bool:
+    """Returns whether every raw file is there: train and test parts come from one place."""
+    return all(map(files.is_at_hand, _RAW.values()))
 
 
 def read_idx(path: pathlib.Path) -> np.ndarray:
@@ -51,11 +57,13 @@ def read_idx(path: pathlib.Path) -> np.ndarray:
     try:
         with gzip.open(path) as file:
             content = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"Expected a gzipped idx file at {path}: {error}") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _DTYPES:
         raise ValueError(f"Expected an idx file at {path}, got one that begins with {content[:4]!r}.")
     num_axes = content[3]
+    if len(content) < 4 + 4 * num_axes:
+        raise ValueError(f"Expected the lengths of {num_axes} axes in {path}, got a file of {len(content)} bytes.")
     shape = tuple(int(n) for n in np.frombuffer(content, ">u4", num_axes, offset=4))
     dtype = np.dtype(_DTYPES[content[2]])
     values = np.frombuffer(content, dtype, offset=4 + 4 * num_axes)

@@ -41,7 +41,7 @@ class Config(configs.Component):
 
 
 def build(config: Config, split: source.Split) -> source.Source:
-    """Returns one split; the same for the same config, on every machine.
+    """Returns one split; the same for the same config, raw files and versions of the libraries that read them.
 
     Raises:
       ValueError: if the split is unknown or there are fewer than ten photographs.

@@ -16,8 +16,10 @@ def holdout(seed: int, labels: np.ndarray, fraction: float) -> dict[str, np.ndar
     """Returns the indices of `train` and of `validation`, which gets about `fraction` of every class.
 
     Raises:
-      ValueError: if either would be empty.
+      ValueError: if the fraction is none, or either part would be empty.
     """
+    if not 0 < fraction < 1:
+        raise ValueError(f"Expected a fraction between 0 and 1, got {fraction}.")
     rng = generator(seed, "validation", "holdout")
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):

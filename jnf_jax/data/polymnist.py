@@ -2,9 +2,9 @@
 
     m0 .. m4       28x28x3 uint8, Laplace(scale) on [0, 1]
 
-`PolyMNIST.zip` of Zenodo's record 4899160 holds `.../{train,test}/m{j}/{number}.{class}.png`; files of one number are one example. No checksum of
+`PolyMNIST.zip` of Zenodo's record 4899160 holds `.../{train,test}/m{j}/{number}.{class}.png`; files of one number and class are one example. No checksum of
 the archive is known here, so it is not downloaded: lay it under `$JNF_DATA_DIR/polymnist/`. A tenth of its 60,000 training examples is kept
-for validation, by class; a digit of one modality may be on both sides in two others.
+for validation, by class; which MNIST digits a picture shows is not told, so one digit may be on both sides in two modalities.
 """
 
 import collections
@@ -71,13 +71,13 @@ def _examples(config: Config, path: pathlib.Path, split: source.Split) -> prepar
         entries, labels = [entries[i] for i in rows], labels[rows]
 
     def view(name):
-        return lambda rows: np.stack([_image(archive, files[name]) for files, _ in entries[rows]])
+        return lambda rows: np.stack([_image(archive, views[name]) for views, _ in entries[rows]])
 
     return prepared.Examples(labels, {name: view(name) for name in MODALITIES})
 
 
 def _entries(archive: zipfile.ZipFile, part: str) -> list[tuple[dict[str, str], int]]:
-    """Returns modality -> entry, and the class, of every example, by number."""
+    """Returns modality -> entry, and the class, of every example, by number and class."""
     found: dict[tuple[int, int], dict[str, str]] = collections.defaultdict(dict)
     for entry in archive.namelist():
         if (match := _ENTRY.fullmatch(entry)) and match[1] == part:

@@ -7,6 +7,8 @@ import numpy as np
 from jnf_jax import configs, specs
 from jnf_jax.data import files, mnist, overlay, pairing, prepared, source
 
+_HINT = "They are the background pictures of PolyMNIST and its extension; the README lists which data set takes which."
+
 
 def load(
     config: configs.Component,
@@ -25,7 +27,7 @@ def load(
       translated: whether digits are shrunk and shifted.
       folder: of the pictures, in `$JNF_DATA_DIR`.
     """
-    paths = {name: files.folder(folder, file)[0] for name, file in pictures.items()}
+    paths = {name: files.folder(folder, file, _HINT)[0] for name, file in pictures.items()}
 
     def make(split):
         images, labels = digits(config.seed, config.validation_fraction, split)

@@ -51,36 +51,32 @@ def load(
     dtypes: Mapping[str, np.dtype],
     raw: Mapping[str, str],
     make: Callable[[source.Split], Examples],
-    likelihood_fields: Sequence[str] = ("scale",),
 ) -> source.Source:
     """Returns a split of a data set, prepared first where it is not.
 
     Args:
-      config: of the data set; its module's name is the data set's.
+      config: of the data set; its module's name is the data set's. Examples depend on all of its fields but `scale`, the likelihood's.
       split: which.
       specs: modality -> spec.
       dtypes: modality -> type of its values on disk.
       raw: name -> checksum of the raw files.
       make: split -> its examples; called only where they are not prepared yet.
-      likelihood_fields: fields of the config that the examples do not depend on.
 
     Raises:
       ValueError: if the split is unknown.
     """
     source.check_split(split)
     name = type(config).__module__.rsplit(".", 1)[-1]
-    settings = {key: value for key, value in configs.to_json(config).items() if key not in (*likelihood_fields, "type")}
+    settings = {key: value for key, value in configs.to_json(config).items() if key not in ("scale", "type")}
     identity = {"settings": settings, "raw": dict(raw)}
     features = {key: tfds.features.Tensor(shape=spec.shape, dtype=dtypes[key], encoding="bytes") for key, spec in specs.items()}
-    builder = _Builder(
-        name=name,
-        identity=identity,
-        features=tfds.features.FeaturesDict(features | {_LABEL: tfds.features.Tensor(shape=(), dtype=np.int32)}),
-        make=make,
-    )
+    features = tfds.features.FeaturesDict(features | {_LABEL: tfds.features.Tensor(shape=(), dtype=np.int32)})
+    make_builder = lambda: _Builder(name=name, identity=identity, features=features, make=make)
+    builder = make_builder()
     if not builder.is_prepared():
         with _lease(builder.root):
-            if not _Builder.is_prepared(builder):
+            builder = make_builder()  # another process may have prepared it meanwhile: only a new builder reads what it wrote
+            if not builder.is_prepared():
                 for left in builder.root.rglob("*incomplete*"):
                     shutil.rmtree(left, ignore_errors=True)
                 builder.download_and_prepare(file_format=_FORMAT)

@@ -1,6 +1,7 @@
 """SVHN's cropped digits as their authors publish them, or as tensorflow-datasets has prepared them."""
 
 import pathlib
+import zlib
 
 import numpy as np
 import scipy.io
@@ -23,16 +24,21 @@ def read(split: source.Split) -> tuple[np.ndarray, np.ndarray]:
       ValueError: if it is no such .mat file.
     """
     part = "test" if split == "test" else "train"
-    if not files.is_at_hand(_RAW[part]) and (found := prepared.stock("svhn_cropped", part)) is not None:
+    if not _at_hand() and (found := prepared.stock("svhn_cropped", part)) is not None:
         return found["image"], found["label"].astype(np.int64)
     return read_mat(files.find(_RAW[part]))
 
 
 def identity() -> dict[str, str]:
     """Returns what the images depend on: the raw files' checksums, or the version that tensorflow-datasets prepared."""
-    if not all(map(files.is_at_hand, _RAW.values())) and (version := prepared.stock_version("svhn_cropped")):
+    if not _at_hand() and (version := prepared.stock_version("svhn_cropped")):
         return {"svhn_cropped": version}
     return files.sha256(files.find(file) for file in _RAW.values())
+
+
+def _at_hand() -> bool:
+    """Returns whether every raw file is there: train and test parts come from one place."""
+    return all(map(files.is_at_hand, _RAW.values()))
 
 
 def read_mat(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
@@ -40,7 +46,7 @@ def read_mat(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         content = scipy.io.loadmat(path)
         images, labels = content["X"], content["y"]
-    except (KeyError, TypeError, ValueError, scipy.io.matlab.MatReadError) as error:
+    except (KeyError, TypeError, ValueError, NotImplementedError, zlib.error, scipy.io.matlab.MatReadError) as error:
         raise ValueError(f"Expected a .mat file of X and y at {path}: {error}") from error
     if images.ndim != 4 or images.shape[:3] != (32, 32, 3) or images.dtype != np.uint8 or labels.size != images.shape[3]:
         raise ValueError(

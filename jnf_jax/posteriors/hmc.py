@@ -32,7 +32,7 @@ class Config(configs.Component):
         second window on, that is from 75 iterations.
       thinning: iterations per kept draw.
       min_iterations: least number of iterations after warm-up, so that R-hat has something to go by; rounded up to whole draws.
-      max_leapfrog_steps: an iteration takes 1 to so many leapfrog steps, uniformly; exactly so many where `jitter` is off.
+      max_leapfrog_steps: an iteration takes at most so many leapfrog steps: 1 to the most, uniformly, or the most where `jitter` is off.
       trajectory: longest time a trajectory lasts (steps times step size; half a turn around a Gaussian of the metric's scale takes
         pi), which makes the steps fewer where the median step size over the observations is large; None: the steps alone count.
       jitter: whether the number of leapfrog steps is random.

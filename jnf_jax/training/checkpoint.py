@@ -67,6 +67,15 @@ class Directory:
             raise ValueError(f"Expected a whole checkpoint in {self.path}, got damaged ones only: {'; '.join(self.damaged)}.")
         return None
 
+    def check(self, like: Any) -> None:
+        """Checks that the newest finished step has the leaves of `like`, arrays or their shapes.
+
+        Raises:
+          ValueError: if they differ (the first one is named).
+        """
+        for step in self.steps()[-1:]:
+            _check_leaves(json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), self.path / str(step))
+
     def _manifest(self, step: int) -> pathlib.Path:
         return self.path / f"{step}.json"
 
@@ -79,7 +88,7 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 def write_text(path: pathlib.Path, text: str) -> None:
     """Writes a file so that a reader sees the old one or the new one, never half of it."""
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -91,6 +91,17 @@ def load(model: base.Model, folder: pathlib.Path) -> types.Params:
     return params
 
 
+def check_fits(model: base.Model, folder: pathlib.Path, name: str) -> None:
+    """Checks that a finished stage in a folder has the leaves that this model's stage of that name has.
+
+    Raises:
+      ValueError: if not; the first leaf that differs is named.
+    """
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    stage = next(stage for stage in model.stages if stage.name == name)
+    finished(folder, stage).check(_owned(stage, params))
+
+
 def finished(folder: pathlib.Path | None, stage: base.Stage) -> checkpoint.Directory | None:
     """Returns where the best weights of a finished stage are."""
     return None if folder is None else checkpoint.Directory(folder / "params" / stage.name, keep=1)

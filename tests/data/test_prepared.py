@@ -1,9 +1,12 @@
+import concurrent.futures
 import dataclasses
 import io
 import os
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 
 import numpy as np
 import PIL.Image
@@ -69,6 +72,25 @@ def test_it_is_made_again_when_what_it_depends_on_changes():
     for options in ({"config": Config(seed=1)}, {"raw": {"f": "2"}}):
         with pytest.raises(pytest.fail.Exception):
             load(make=never, **options)
+
+
+def test_who_waits_for_another_preparation_reads_it():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(split):
+        begun.set()
+        assert go_on.wait(60)
+        return make(split)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first = pool.submit(load, make=slow)
+        assert begun.wait(60)
+        second = pool.submit(load, make=never)
+        while not second.running():
+            time.sleep(0.01)
+        time.sleep(0.5)  # by then it waits for the first one
+        go_on.set()
+        np.testing.assert_array_equal(first.result().arrays["a"], second.result().arrays["a"])
 
 
 def test_a_failed_preparation_is_not_taken_for_a_finished_one(cache):

@@ -19,6 +19,7 @@ from jnf_jax.data import (
     overlay,
     pairing,
     polymnist,
+    polymnist_family,
     svhn,
 )
 
@@ -45,6 +46,8 @@ def test_idx_files_are_read_as_written(tmp_path):
         (b"no gzip", "gzipped idx file"),
         (gzip.compress(b"\1\2\3\4"), "begins with"),
         (gzip.compress(b"\0\0\x08\1\0\0\0\5abc"), "Expected 5 values"),
+        (gzip.compress(b"\0\0\x08\3\0\0\0\5"), "lengths of 3 axes"),
+        (gzip.compress(bytes(1_000))[:15] + b"damaged", "gzipped idx file"),
     ],
 )
 def test_damaged_idx_files_are_refused(tmp_path, content, message):
@@ -73,8 +76,8 @@ def test_polymnist_joins_the_views_of_a_number(root):
     part = polymnist.build(polymnist.Config(), "test")
     with zipfile.ZipFile(root / "polymnist/PolyMNIST.zip") as archive:
         for name in polymnist.MODALITIES:
-            np.testing.assert_array_equal(part.arrays[name][13], polymnist._image(archive, f"MMNIST/test/{name}/13.3.png"))
-    np.testing.assert_array_equal(part.labels, np.arange(rawfiles.NUM_TEST) % 10)
+            np.testing.assert_array_equal(part.arrays[name][13], polymnist._image(archive, f"MMNIST/test/{name}/1.3.png"))
+    np.testing.assert_array_equal(part.labels, np.arange(rawfiles.NUM_TEST) % 10)  # numbers begin anew in each class
 
 
 def test_a_polymnist_archive_that_lacks_a_view_is_refused(tmp_path):
@@ -85,6 +88,14 @@ def test_a_polymnist_archive_that_lacks_a_view_is_refused(tmp_path):
         polymnist._examples(polymnist.Config(), path, "train")
     with pytest.raises(ValueError, match="got none"):
         polymnist._examples(polymnist.Config(), path, "test")
+
+
+@pytest.mark.parametrize("read", [mhd.read, lambda path: mhd_standin.recordings(path, "train")])
+@pytest.mark.parametrize("content", [b"", b"PK\3\4 damaged", b"nothing"])
+def test_damaged_npz_files_are_refused(tmp_path, read, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"Expected an \.npz file of"):
+        read(tmp_path / "a.npz")
 
 
 def test_mhd_stacks_the_four_blocks_of_the_sound(root):
@@ -103,7 +114,7 @@ def test_colours_are_inverted_on_bright_pixels_alone():
     assert (out != 40).sum() == 3
 
 
-def test_translated_digits_take_every_offset_and_stay_whole():
+def test_shifted_digits_stay_whole():
     digits = np.zeros((4_000, 21, 21), np.uint8)
     digits[:, 0, 0] = digits[:, -1, -1] = 255
     rng = np.random.default_rng(0)
@@ -112,6 +123,31 @@ def test_translated_digits_take_every_offset_and_stay_whole():
     assert (out.sum((1, 2), dtype=int) == 510).all()
     np.testing.assert_array_equal(out[np.arange(len(out)), top, left], 255)
     np.testing.assert_array_equal(out[np.arange(len(out)), top + 20, left + 20], 255)
+
+
+def test_translated_views_draw_every_offset_and_binarise_after_scaling():
+    labels = np.arange(2_000) % 10
+    digits = np.full((2_000, 28, 28), 255, np.uint8)
+    black = {"m0": np.zeros((40, 50, 3), np.uint8)}
+    image = overlay.views(digits, labels, black, seed=0, split="train", translated=True)[1]["m0"](slice(None))[..., 0]
+    assert set(np.unique(image)) == {0, 255}
+    assert ((image == 255).sum((1, 2)) == 21 * 21).all()
+    corners = {(int(rows.argmax()), int(columns.argmax())) for rows, columns in zip(image.any(2), image.any(1), strict=True)}
+    assert corners == {(top, left) for top in range(7) for left in range(7)}
+    dim = overlay.views(digits // 2, labels, black, seed=0, split="train", translated=True)[1]["m0"](slice(0, 50))
+    assert not dim.any()  # 127 is not bright
+
+
+def test_digits_of_the_parts_are_different_ones(root):
+    parts = {split: polymnist_family.digits(0, 0.2, split)[0] for split in ("train", "validation", "test")}
+    rows = {split: {digit.tobytes() for digit in part} for split, part in parts.items()}
+    assert sum(map(len, rows.values())) == len(set.union(*rows.values())) == rawfiles.NUM_TRAIN + rawfiles.NUM_TEST
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.0])
+def test_a_fraction_that_is_none_is_refused(fraction):
+    with pytest.raises(ValueError, match="fraction between 0 and 1"):
+        pairing.holdout(0, np.arange(50) % 10, fraction)
 
 
 def views(pictures, **options):

@@ -1,9 +1,9 @@
 from experiments import experiment, sweep
 
 
-def commands(tmp_path, model, **options):
-    arguments = sweep.Arguments(data="linear_gaussian", runs=tmp_path, **options)
-    folder, shared = (tmp_path / "linear_gaussian" / name / "seed_3" for name in (model, "jnf"))
+def commands(tmp_path, model, data="extended_polymnist", **options):
+    arguments = sweep.Arguments(data=data, runs=tmp_path, **options)
+    folder, shared = (tmp_path / data / name / "seed_3" for name in (model, "jnf"))
     return sweep.commands(arguments, model, 3, folder, shared), folder, shared
 
 
@@ -16,12 +16,22 @@ def test_the_first_model_trains_its_own_joint_stage_and_the_others_take_it(tmp_p
     assert "--quick" in train
 
 
+def test_a_joint_stage_of_other_networks_is_not_taken(tmp_path):
+    (train, *_), _, _ = commands(tmp_path, "jnf_cl")  # residual networks, where JNF has convolutions
+    assert "--init-from" not in train
+    (train, *_), _, _ = commands(tmp_path, "jnf_dcca")
+    assert "--init-from" in train
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path):
     first, folder, _ = commands(tmp_path, "jnf", evaluate="--num-observations 7")
     assert [command[0] for command in first] == ["train", "evaluate", "figures"]
     assert first[1][-2:] == ["--num-observations", "7"]
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text("{}")
+    assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train", "figures"]
+    (folder / "figures").mkdir()
+    (folder / "figures" / "any_to_any.png").write_bytes(b"")
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
 
 

@@ -1,6 +1,6 @@
 """JNF-Shared on extended PolyMNIST, a stand-in, its projectors trained by contrastive learning.
 
-    python -m experiments.train extended_polymnist/jnf_cl --workdir runs/extended_polymnist_jnf_cl [--quick] [--init-from runs/extended_polymnist_jnf --init-stages joint]
+    python -m experiments.train extended_polymnist/jnf_cl --workdir runs/extended_polymnist_jnf_cl [--quick [--init-from runs/extended_polymnist_jnf --init-stages joint]]
 
 The published run has residual networks, unlike the others; at the quick size all have the same.
 

@@ -1,6 +1,6 @@
 """JNF-Shared on PolyMNIST, its projectors trained by contrastive learning.
 
-    python -m experiments.train polymnist/jnf_cl --workdir runs/polymnist_jnf_cl [--quick] [--init-from runs/polymnist_jnf --init-stages joint]
+    python -m experiments.train polymnist/jnf_cl --workdir runs/polymnist_jnf_cl [--quick [--init-from runs/polymnist_jnf --init-stages joint]]
 
 The published run has residual networks, unlike the others; at the quick size all have the same.
 
