@@ -119,6 +119,12 @@ def create(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
     checkpoint.write_json(workdir / "environment.json", _environment())
 
 
+def label(workdir: pathlib.Path) -> str:
+    """Returns what a run is called beside others: its folder's name, with its parent's where folders are named by their seed."""
+    folder = workdir.resolve()
+    return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
+
 def load(workdir: pathlib.Path) -> Config:
     """Returns the config of a run.
 

@@ -49,9 +49,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What tells it from others on the page: a seed's folder is named with its parent's."""
-        folder = self.folder.resolve()
-        return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+        """What tells it from others on the page."""
+        return experiment.label(self.folder)
 
 
 @dataclasses.dataclass(frozen=True)

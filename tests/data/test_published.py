@@ -49,6 +49,7 @@ def test_idx_files_are_read_as_written(tmp_path):
         (gzip.compress(b"\0\0\x08\3\0\0\0\5"), "lengths of 3 axes"),
         (gzip.compress(bytes(1_000))[:15] + b"damaged", "gzipped idx file"),
     ],
+    ids=["no gzip", "another magic number", "values missing", "header cut", "damaged"],
 )
 def test_damaged_idx_files_are_refused(tmp_path, content, message):
     (tmp_path / "a.gz").write_bytes(content)
