@@ -54,7 +54,8 @@ def grid(
     """Returns a figure of named blocks of rows of images; a line stands after column `divider`."""
     rows = [(name if i == 0 else "", row) for name, block in blocks for i, row in enumerate(block)]
     columns = max(len(row) for _, row in rows)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(0.55 * columns + 0.9, 0.55 * len(rows) + 0.5), squeeze=False)
+    margin = max(0.9, 0.085 * max(len(name) for name, _ in rows))  # inches, for the names
+    figure, axes = plt.subplots(len(rows), columns, figsize=(0.55 * columns + margin, 0.55 * len(rows) + 0.5), squeeze=False)
     for (name, row), line in zip(rows, axes, strict=True):
         for axis in line:
             axis.axis("off")
@@ -64,7 +65,7 @@ def grid(
         if name:
             line[0].text(-0.25, 0.5, name, ha="right", va="center", transform=line[0].transAxes, fontsize=8)
     figure.suptitle(title, fontsize=9)
-    figure.subplots_adjust(left=0.9 / (0.55 * columns + 0.9), right=0.995, bottom=0.005, wspace=0.05, hspace=0.05)
+    figure.subplots_adjust(left=margin / (0.55 * columns + margin), right=0.995, bottom=0.005, wspace=0.05, hspace=0.05)
     figure.subplots_adjust(top=1 - 0.42 / (0.55 * len(rows) + 0.5))
     if divider is not None:
         left, right = axes[0][divider - 1].get_position().x1, axes[0][divider].get_position().x0
