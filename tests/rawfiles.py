@@ -1,5 +1,6 @@
 """Small raw files in the formats that data sets are published in, for the loaders' tests."""
 
+import contextlib
 import gzip
 import io
 import struct
@@ -7,11 +8,23 @@ import zipfile
 
 import numpy as np
 import PIL.Image
+import pytest
 import scipy.io
 
 from jnf_jax.data import extended_polymnist, translated_polymnist
 
 NUM_TRAIN, NUM_TEST = 60, 30
+
+
+@contextlib.contextmanager
+def installed(tmp_path_factory):
+    """Yields a folder of small raw files that JNF_DATA_DIR names, beside a cache that starts empty."""
+    root = tmp_path_factory.mktemp("raw")
+    write(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JNF_DATA_DIR", str(root))
+        patch.setenv("JNF_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield root
 
 
 def write(root, num_train=NUM_TRAIN, num_test=NUM_TEST):

@@ -1,30 +1,51 @@
 """What the data sets of a plain and a cluttered digit share: the pairing of MNIST-SVHN."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jnf_jax import configs, specs
-from jnf_jax.data import pairing, prepared, source
+from jnf_jax import specs
+from jnf_jax.data import pairing, polymnist_family, prepared, source
 
 Read = Callable[[source.Split], tuple[tuple[np.ndarray, np.ndarray], tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]]]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(polymnist_family.Config):
+    """What the data sets of a plain and a cluttered digit are made with.
+
+    Attributes:
+      seed: of everything random: what is held out, the pairing, patches where the set is made here.
+      validation_fraction: share of the training digits kept for validation.
+      pairs_per_digit: times that each digit is paired.
+      max_per_class: most digits of a class.
+      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
+    """
+
+    pairs_per_digit: int = 5
+    max_per_class: int = 10_000
+
+    def __post_init__(self):
+        if self.pairs_per_digit < 1 or self.max_per_class < 1:
+            raise ValueError(
+                f"Expected at least one pair a digit and one digit a class, got {self.pairs_per_digit} and {self.max_per_class}."
+            )
+
+
 def load(
-    config: configs.Component, split: source.Split, *, plain: str, cluttered: str, raw: Mapping[str, str], read: Read
+    config: Config, split: source.Split, *, plain: str, cluttered: str, raw: Mapping[str, str], read: Read
 ) -> source.Source:
     """Returns one split.
 
     Args:
-      config: with `seed`, `pairs_per_digit`, `max_per_class` and `scale`.
+      config: of the data set.
       split: which.
       plain: name of the modality of 28x28x1.
       cluttered: name of the modality of 32x32x3.
       raw: name -> checksum of the raw files.
       read: split -> (digits `[P, 28, 28]`, their classes) and (function from rows to images `[.., 32, 32, 3]`, their classes `[Q]`).
     """
-    if config.pairs_per_digit < 1 or config.max_per_class < 1:
-        raise ValueError(f"Expected at least one pair a digit and digit a class, got {config}.")
 
     def make(split):
         (digits, classes), (images, image_classes) = read(split)

@@ -9,7 +9,6 @@ in PolyMNIST.
 
 import dataclasses
 
-from jnf_jax import configs
 from jnf_jax.data import polymnist_family, source
 
 PICTURES = {
@@ -22,18 +21,8 @@ PICTURES = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """Extended PolyMNIST.
-
-    Attributes:
-      seed: of the held out digits, the pairing and the crops.
-      validation_fraction: share of MNIST's training digits kept for validation.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    scale: float = 0.75
+class Config(polymnist_family.Config):
+    """Extended PolyMNIST."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jnf_jax import configs
 from jnf_jax.data import digit_pairs, files, mnist, overlay, pairing, polymnist_family, source
 
 _SIZE = 32
@@ -22,22 +21,8 @@ _HINT = "They are photographs to cut patches from; any will do, MNIST-M's are th
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """MNIST beside MNIST-M.
-
-    Attributes:
-      seed: of the held out digits and photographs, the patches and the pairing.
-      validation_fraction: share of MNIST's training digits kept for validation.
-      pairs_per_digit: times that each digit is paired.
-      max_per_class: most digits of a class.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    pairs_per_digit: int = 5
-    max_per_class: int = 10_000
-    scale: float = 0.75
+class Config(digit_pairs.Config):
+    """MNIST beside MNIST-M."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

@@ -10,27 +10,12 @@ import dataclasses
 
 import numpy as np
 
-from jnf_jax import configs
 from jnf_jax.data import digit_pairs, mnist, pairing, polymnist_family, source, svhn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """MNIST-SVHN.
-
-    Attributes:
-      seed: of the held out digits and the pairing.
-      validation_fraction: share of the training digits kept for validation.
-      pairs_per_digit: times that each digit is paired.
-      max_per_class: most digits of a class.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    pairs_per_digit: int = 5
-    max_per_class: int = 10_000
-    scale: float = 0.75
+class Config(digit_pairs.Config):
+    """MNIST-SVHN."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

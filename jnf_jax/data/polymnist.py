@@ -17,7 +17,6 @@ import zipfile
 import numpy as np
 import PIL.Image
 
-from jnf_jax import configs
 from jnf_jax.data import files, pairing, polymnist_family, prepared, source
 
 MODALITIES = tuple(f"m{j}" for j in range(5))
@@ -26,18 +25,8 @@ _ENTRY = re.compile(r"(?:.*/)?(train|test)/(m\d)/(\d+)\.(\d)\.png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """PolyMNIST.
-
-    Attributes:
-      seed: of the held out examples.
-      validation_fraction: share of the training examples kept for validation.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    scale: float = 0.75
+class Config(polymnist_family.Config):
+    """PolyMNIST."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

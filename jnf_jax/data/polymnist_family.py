@@ -1,5 +1,6 @@
 """What the data sets of MNIST's digits over pictures share: five views, one picture each."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,8 +11,23 @@ from jnf_jax.data import files, mnist, overlay, pairing, prepared, source
 _HINT = "They are the background pictures of PolyMNIST and its extension; the README lists which data set takes which."
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(configs.Component):
+    """What the data sets of this family are made with.
+
+    Attributes:
+      seed: of the held out examples, and, where a set is made here, of the pairing, the crops and the shifts.
+      validation_fraction: share of the training part kept for validation.
+      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
+    """
+
+    seed: int = 0
+    validation_fraction: float = 0.1
+    scale: float = 0.75
+
+
 def load(
-    config: configs.Component,
+    config: Config,
     split: source.Split,
     *,
     pictures: Mapping[str, str],
@@ -21,7 +37,7 @@ def load(
     """Returns one split.
 
     Args:
-      config: with `seed`, `validation_fraction` and `scale`.
+      config: of the data set.
       split: which.
       pictures: modality -> name of its picture.
       translated: whether digits are shrunk and shifted.

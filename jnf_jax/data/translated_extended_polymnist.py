@@ -7,23 +7,12 @@ Made as Translated PolyMNIST is: digits scaled bilinearly to 21x21, offsets unif
 
 import dataclasses
 
-from jnf_jax import configs
 from jnf_jax.data import extended_polymnist, polymnist_family, source
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """Translated extended PolyMNIST.
-
-    Attributes:
-      seed: of the held out digits, the pairing, the crops and the shifts.
-      validation_fraction: share of MNIST's training digits kept for validation.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    scale: float = 0.75
+class Config(polymnist_family.Config):
+    """Translated extended PolyMNIST."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

@@ -9,7 +9,6 @@ after scaling, the crop's colours inverted on them.
 
 import dataclasses
 
-from jnf_jax import configs
 from jnf_jax.data import files, polymnist_family, source
 
 MODALITIES = tuple(f"m{j}" for j in range(5))
@@ -17,18 +16,8 @@ _HINT = "They are PolyMNIST's five background pictures, named m0 to m4."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
-    """Translated PolyMNIST.
-
-    Attributes:
-      seed: of the held out digits, the pairing, the crops and the shifts.
-      validation_fraction: share of MNIST's training digits kept for validation.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
-    """
-
-    seed: int = 0
-    validation_fraction: float = 0.1
-    scale: float = 0.75
+class Config(polymnist_family.Config):
+    """Translated PolyMNIST."""
 
 
 def build(config: Config, split: source.Split) -> source.Source:

@@ -26,11 +26,7 @@ from jnf_jax.data import (
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("raw")
-    rawfiles.write(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JNF_DATA_DIR", str(folder))
-        patch.setenv("JNF_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    with rawfiles.installed(tmp_path_factory) as folder:
         yield folder
 
 
@@ -199,6 +195,12 @@ def test_pairs_are_of_one_class_and_every_round_uses_each_digit_once():
     assert set(used) <= {0, 3}
     for label in range(10):
         assert (used[a == label] == 3).sum() == min((a == label).sum(), (b == label).sum(), 30)
+
+
+@pytest.mark.parametrize("options", [{"pairs_per_digit": 0}, {"max_per_class": 0}])
+def test_no_pairs_are_refused(options):
+    with pytest.raises(ValueError, match="at least one pair a digit"):
+        mnist_mnistm.Config(**options)
 
 
 def test_parts_share_no_photograph(root):

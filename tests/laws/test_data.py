@@ -22,12 +22,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def raw(tmp_path_factory):
-    """Small files of the published formats, and a cache that starts empty."""
-    root = tmp_path_factory.mktemp("raw")
-    rawfiles.write(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JNF_DATA_DIR", str(root))
-        patch.setenv("JNF_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    with rawfiles.installed(tmp_path_factory) as root:
         yield root
 
 
