@@ -154,15 +154,16 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     }
     same = all(known.get(name) == value for name, value in asked.items())
     done = dict(known["by_subset"]) if same else {}
-    chained = [subsets.label(s) for s in subsets.proper(tuple(model.specs)) if len(s) > 1]
+    chained = [subset for subset in subsets.proper(tuple(model.specs)) if len(subset) > 1]
     if not chained:
         raise ValueError(f"Expected at least three modalities, got {len(model.specs)}: no subset of them is sampled by chains.")
     with writers.Progress() as progress:
-        for number, label in enumerate(chained):
+        for number, subset in enumerate(chained):
+            label = subsets.label(subset)
             progress.update("long chains", number, len(chained), label)
             if label not in done:
                 draws = coherence.draw(
-                    model, params, keys.stream(key, label), test, subsets.parse(tuple(model.specs), label.replace("+", ",")),
+                    model, params, keys.stream(key, label), test, subset,
                     num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
                 )  # fmt: skip
                 done[label] = _chain_summary(draws.info, _LONG_RHAT)
