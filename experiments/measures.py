@@ -11,7 +11,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.flows import maf
 from jnf_jax.metrics import classifiers as classifiers_lib
-from jnf_jax.metrics import coherence, diversity, frechet, latents, reconstruction
+from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
 from jnf_jax.models import base
 from jnf_jax.training import fit
 
@@ -34,6 +34,8 @@ class Run:
       judge_params: their parameters.
       real: modality -> what the classifiers see in the whole test set.
       real_labels: the classes of the whole test set, None where it has none.
+      inception: Inception-v3's weights and what it sees of the first modality in the whole test set, `[N, 2048]`; None where no FID is
+        asked for.
       on_progress: called with (task, done, total, note).
     """
 
@@ -46,6 +48,7 @@ class Run:
     judge_params: types.Params
     real: Mapping[str, classifiers_lib.Judged]
     real_labels: np.ndarray | None
+    inception: tuple[inception.Weights, np.ndarray] | None
     on_progress: Callable[[str, int, int, str], None]
 
     def draw(self, subset: subsets.Subset, stream: str, data: source.Source, num_samples: int) -> coherence.Draws:
@@ -86,6 +89,7 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
     names, test = tuple(run.model.specs), run.test
     by_subset: dict[subsets.Subset, dict[str, float]] = {}
     distances: dict[subsets.Subset, dict[str, dict[str, float]]] = {}
+    fid: dict[subsets.Subset, dict[str, float]] = {}
     varied: dict[str, dict[str, float]] = {}
     chains: dict[str, dict] = {}
     result: dict[str, Any] = {}
@@ -98,6 +102,8 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
             chains[label] = summary(draws.info)
         if subset == names:
             result["reconstruction"] = reconstructions(run, draws.z[0])
+        elif run.inception is not None and names[0] not in subset:
+            fid[subset] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
         if run.judges is None:
             continue
         judged = run.judge(draws.z[0])
@@ -112,6 +118,10 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
             varied[label] = _diversity(run, draws.z, targets)
     run.on_progress("subsets", len(todo), len(todo), "")
     result["hmc"] = {"by_subset": chains}
+    if run.inception is not None:
+        weights, real = run.inception
+        counts = {"num_generated": len(test), "num_real": len(real), "weights_sha256": weights.sha256}
+        result["fid"] = {"modality": names[0]} | counts | _by_size_and_subset(fid)
     if run.judges is None:
         return result
     result["reconstruction_coherence"] = by_subset.pop(names)
@@ -122,6 +132,15 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
         values = [value for targets in varied.values() for value in targets.values()]
         result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
     return result
+
+
+def _inception_distance(run: Run, name: str, z: np.ndarray) -> float:
+    weights, real = run.inception
+    images = [
+        np.asarray(coherence.as_data(run.model, run.model.decode(run.params, part))[name])
+        for part in (z[start : start + run.batch_size] for start in range(0, len(z), run.batch_size))
+    ]
+    return frechet.distance(inception.features(weights, np.concatenate(images).clip(0, 1)), real)
 
 
 def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:

@@ -133,6 +133,8 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
         columns[f"from {size}"] = (lambda e, size=size: e["coherence"]["by_size"][size], ".3f")
     for size in sizes:
         columns[f"Fréchet from {size}"] = (lambda e, size=size: e["frechet"]["distance"]["by_size"][size], ".1f")
+    for size in sizes:
+        columns[f"FID from {size}"] = (lambda e, size=size: e["fid"]["by_size"][size], ".1f")
     columns |= _NUMBERS
     kept = [name for name, (read, _) in columns.items() if any(len(g.values(read)) for g in groups)]
     rows = [[g.name, str(len(g.runs)), *(_cell(g.values(columns[n][0]), columns[n][1]) for n in kept)] for g in groups]
@@ -197,6 +199,9 @@ def _counts(groups: Sequence[Group]) -> str:
         text += (
             f" Fréchet distances: features of {part['features']}; {part['num_generated']} generated, {part['num_real']} real."
         )
+    if "fid" in evaluation:
+        part = evaluation["fid"]
+        text += f" FID: Inception-v3, {part['modality']}; {part['num_generated']} generated, {part['num_real']} real."
     return _note(text)
 
 

@@ -43,6 +43,10 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
             [f"from {size}", *(f"{part[k]['by_size'][size]:.1f}" for k in _kinds(part))] for size in part["distance"]["by_size"]
         ]
         _print(console, title, ["", *_kinds(part)], rows)
+    if "fid" in result:
+        part = result["fid"]
+        title = f"FID of {part['modality']}, Inception-v3 ({part['num_generated']} generated, {part['num_real']} real)"
+        _print(console, title, ["", "FID"], [[f"from {size}", f"{value:.1f}"] for size, value in part["by_size"].items()])
     if "reconstruction" in result:
         rows = [
             [
