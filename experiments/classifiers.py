@@ -34,9 +34,9 @@ def trained(
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
     digest = hashlib.sha256(
-        json.dumps([configs.to_json(config.data), configs.to_json(config.classifiers)], sort_keys=True).encode()
+        json.dumps([list(data["test"].specs), configs.to_json(config.classifiers)], sort_keys=True).encode()
     )
-    for split in ("train", "validation"):  # the same config can stand for other raw files
+    for split in ("train", "validation"):
         for x in (*data[split].arrays.values(), data[split].labels):
             digest.update(np.ascontiguousarray(x))
     folder = files.cache_directory() / "classifiers" / digest.hexdigest()[:16]

@@ -1,11 +1,11 @@
 """What the data sets of a plain and a cluttered digit share: the pairing of MNIST-SVHN."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jnf_jax import specs
 from jnf_jax.data import pairing, polymnist_family, prepared, source
 
 Read = Callable[[source.Split], tuple[tuple[np.ndarray, np.ndarray], tuple[Callable[[np.ndarray], np.ndarray], np.ndarray]]]
@@ -20,7 +20,8 @@ class Config(polymnist_family.Config):
       validation_fraction: share of the training digits kept for validation.
       pairs_per_digit: times that each digit is paired.
       max_per_class: most digits of a class.
-      scale: b of the Laplace likelihood, in units of an intensity in [0, 1].
+      likelihood: of the images; see `polymnist_family.Config`.
+      scale: b of the Laplace likelihood, standard deviation of the Gaussian one, in units of an intensity in [0, 1].
     """
 
     pairs_per_digit: int = 5
@@ -54,7 +55,7 @@ def load(
         views = {plain: lambda rows: digits[first[rows]][..., None], cluttered: lambda rows: images(second[rows])}
         return prepared.Examples(classes[first], views)
 
-    image = lambda shape: specs.ModalitySpec(shape=shape, likelihood="laplace", scale=config.scale, support=(0.0, 1.0))
+    image = functools.partial(polymnist_family.image_spec, config)
     return prepared.load(
         config,
         split,

@@ -1,6 +1,6 @@
 """Extended PolyMNIST: PolyMNIST made with other pictures, a stand-in whose numbers are not comparable with published ones.
 
-    m0 flowers   m1 milky way   m2 poppies   m3 tree   m4 woman       28x28x3 uint8, Laplace(scale) on [0, 1]
+    m0 flowers   m1 milky way   m2 poppies   m3 tree   m4 woman       28x28x3 uint8, Laplace(scale) or Gaussian on [0, 1]
 
 MNIST's digits over five of the backgrounds of the extended PolyMNIST (`$JNF_DATA_DIR/polymnist_backgrounds/`). MNIST's test digits make the test
 part; a tenth of its training digits make the validation part and occur in no training example. The pictures are on all sides, as

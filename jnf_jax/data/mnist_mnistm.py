@@ -1,6 +1,6 @@
 """MNIST beside MNIST-M, made here: a plain and a cluttered digit of one class. A stand-in for MNIST-SVHN.
 
-    mnist   28x28x1    mnistm   32x32x3       uint8, Laplace(scale) on [0, 1]
+    mnist   28x28x1    mnistm   32x32x3       uint8, Laplace(scale) or Gaussian on [0, 1]
 
 The cluttered digit is blended over a random patch of a photograph by absolute difference, as MNIST-M does (Ganin et al., 2016), here at SVHN's
 size of 32x32. Photographs (`$JNF_DATA_DIR/photos/*.jpg`) are split as the digits are: none of the test part's occurs in training.

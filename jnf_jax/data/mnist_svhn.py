@@ -1,6 +1,6 @@
 """MNIST-SVHN: a plain and a cluttered digit of one class, paired at random (Shi et al., 2019).
 
-    mnist   28x28x1    svhn   32x32x3       uint8, Laplace(scale) on [0, 1]
+    mnist   28x28x1    svhn   32x32x3       uint8, Laplace(scale) or Gaussian on [0, 1]
 
 Of each class at most 10,000 digits of either set are used, as many of both; each of them is paired five times, with partners drawn without
 repetition in each round. A tenth of the training digits of either set is kept for validation before pairing, so that no digit is on both sides.

@@ -1,6 +1,6 @@
 """PolyMNIST: five colour pictures of a digit (Sutter et al., 2021), from its archive.
 
-    m0 .. m4       28x28x3 uint8, Laplace(scale) on [0, 1]
+    m0 .. m4       28x28x3 uint8, Laplace(scale) or Gaussian on [0, 1]
 
 `PolyMNIST.zip` of Zenodo's record 4899160 holds `.../{train,test}/m{j}/{number}.{class}.png`; files of one number and class are one example. No checksum of
 the archive is known here, so it is not downloaded: lay it under `$JNF_DATA_DIR/polymnist/`. A tenth of its 60,000 training examples is kept
@@ -40,7 +40,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     return prepared.load(
         config,
         split,
-        specs=dict.fromkeys(MODALITIES, polymnist_family.image_spec(config.scale)),
+        specs=dict.fromkeys(MODALITIES, polymnist_family.image_spec(config)),
         dtypes=dict.fromkeys(MODALITIES, np.uint8),
         raw=files.sha256([path]),
         make=lambda split: _examples(config, path, split),

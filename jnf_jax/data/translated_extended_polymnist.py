@@ -1,6 +1,6 @@
 """Translated extended PolyMNIST: smaller digits, shifted apart in every modality, over the extended PolyMNIST's pictures. A stand-in.
 
-    m0 flowers   m1 milky way   m2 poppies   m3 tree   m4 woman       28x28x3 uint8, Laplace(scale) on [0, 1]
+    m0 flowers   m1 milky way   m2 poppies   m3 tree   m4 woman       28x28x3 uint8, Laplace(scale) or Gaussian on [0, 1]
 
 Made as Translated PolyMNIST is: digits scaled bilinearly to 21x21, offsets uniform in 0..6 along each axis, binarised at 128 after scaling.
 """

@@ -1,6 +1,6 @@
 """Translated PolyMNIST: PolyMNIST's pictures, smaller digits that are shifted apart in every modality.
 
-    m0 .. m4       28x28x3 uint8, Laplace(scale) on [0, 1]
+    m0 .. m4       28x28x3 uint8, Laplace(scale) or Gaussian on [0, 1]
 
 It is generated from MNIST and PolyMNIST's own five pictures, which its archive does not hold: lay them under `$JNF_DATA_DIR/polymnist_pictures/` as
 `m0`, `m1`, .. with any picture's ending. Digits are scaled bilinearly to 21x21, offsets uniform in 0..6 along each axis, binarised at 128

@@ -26,6 +26,8 @@ class Stage:
         where the loss takes the data as they are.
       whole_batches: whether the loss is that of a batch as a whole (its correlations, its negatives) and not a mean over examples;
         validation then leaves an incomplete last batch out.
+      annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
+        in place of `loss`, which validation goes by; None where that is `loss` itself.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
     """
 
@@ -33,6 +35,7 @@ class Stage:
     trainable: tuple[str, ...]
     loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
+    annealed: Callable[[types.Params, types.Array, Any, types.Array], tuple[types.Array, Metrics]] | None = None
     begin: Callable[[types.Params], types.Params] | None = None
     whole_batches: bool = False
 

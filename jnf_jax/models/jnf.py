@@ -43,6 +43,9 @@ class Config(configs.Component):
     Attributes:
       latent_dim: D.
       beta: weight of the KL term in stage 1.
+      initial_beta: weight that stage 1 begins with, to come down to `beta` by equal factors: codes are laid out while only what matters most
+        is worth its nats, and not torn apart by details learnt first; None: `beta` all along.
+      annealing: share of stage 1's steps that the descent takes.
       rescale: whether each modality's likelihood is weighted by max_k dim(x_k) / dim(x_j) in stage 1.
       scale_transform: `softplus` or `exp`: how encoders make a scale positive.
       network: encoder and decoder of every modality (`networks.mlp`, `networks.conv`, `networks.resnet`).
@@ -59,6 +62,8 @@ class Config(configs.Component):
 
     latent_dim: int = 32
     beta: float = 1.0
+    initial_beta: float | None = None
+    annealing: float = 0.5
     rescale: bool = False
     scale_transform: Literal["softplus", "exp"] = "softplus"
     network: configs.Component = conv.Config()
@@ -108,6 +113,10 @@ def build(
         raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
     if not config.beta > 0:
         raise ValueError(f"Expected a positive beta, got {config.beta}.")
+    if config.initial_beta is not None and not (config.initial_beta > 0 and 0 < config.annealing <= 1):
+        raise ValueError(
+            f"Expected a positive initial_beta and an annealing in (0, 1], got {config.initial_beta} and {config.annealing}."
+        )
     networks_of = modalities.build(specs, config.network, config.networks, networks or {})
     if projector is None and config.projector is not None:
         projector = configs.build(config.projector, networks_of)
@@ -137,7 +146,13 @@ def build(
 
 def stages(parts: Parts) -> tuple[base.Stage, ...]:
     """Returns the stages: the projector's, where there is one to train, the joint VAE's and the experts'."""
-    joint = base.Stage(name="joint", trainable=("joint", "decoders"), loss=functools.partial(joint_loss, parts))
+    config = parts.config
+    joint = base.Stage(
+        name="joint",
+        trainable=("joint", "decoders"),
+        loss=functools.partial(joint_loss, parts, config.beta),
+        annealed=None if config.initial_beta is None else functools.partial(annealed_joint_loss, parts),
+    )
     experts = base.Stage(
         name="experts",
         trainable=("experts",),
@@ -215,7 +230,19 @@ def encode_view(parts: Parts, params: types.Params, name: str, seen: types.Array
     return gaussian._replace(scale=jax.lax.rsqrt(1 + gaussian.scale**-2))
 
 
-def joint_loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:
+def annealed_joint_loss(
+    parts: Parts, params: types.Params, key: types.Array, batch: types.Batch, progress: types.Array
+) -> tuple[types.Array, base.Metrics]:
+    """Returns L1 with the weight of the KL term at a share `progress` of stage 1."""
+    first, last = parts.config.initial_beta, parts.config.beta
+    beta = first * (last / first) ** jnp.minimum(progress / parts.config.annealing, 1.0)
+    loss, metrics = joint_loss(parts, beta, params, key, batch)
+    return loss, {"beta": beta, **metrics}
+
+
+def joint_loss(
+    parts: Parts, beta: types.Array | float, params: types.Params, key: types.Array, batch: types.Batch
+) -> tuple[types.Array, base.Metrics]:
     """Returns L1, the negative ELBO with its weights."""
     specs = parts.modalities.specs
     weights = objectives.rescaling(specs, enabled=parts.config.rescale)
@@ -226,7 +253,7 @@ def joint_loss(parts: Parts, params: types.Params, key: types.Array, batch: type
     reconstruction = -sum(weights[name] * term for name, term in terms.items())
     kl = distributions.kl_to_standard_normal(posterior)
     metrics = {"kl": kl.mean(), **{f"log_likelihood/{name}": term.mean() for name, term in terms.items()}}
-    return (reconstruction + parts.config.beta * kl).mean(), metrics
+    return (reconstruction + beta * kl).mean(), metrics
 
 
 def begin_experts(params: types.Params) -> types.Params:

@@ -161,14 +161,16 @@ def fit(
     optimizer = make_optimizer(config)
     plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=config.plateau_patience)
     update_plateau = jax.jit(lambda state, loss: plateau.update({}, state, value=loss)[1])
-    call = step.make_train_call(stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call)
+    total = config.num_calls * config.steps_per_call
+    call = step.make_train_call(
+        stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call, total_steps=total
+    )
     validate = step.make_validation(stage, batch_size=config.batch_size)
 
     state = _initial_state(stage, params, optimizer, plateau)
     state = jax.device_put(state, everywhere)
     if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
         state = jax.device_put(restored, everywhere)
-    total = config.num_calls * config.steps_per_call
     taken = int(state.train.step)
     per_validation = config.steps_per_call * config.calls_per_validation
 

@@ -39,13 +39,21 @@ TrainCall = Callable[[TrainState, types.Params, types.Array, Any], tuple[TrainSt
 
 
 def make_train_call(
-    stage: base.Stage, optimizer: optax.GradientTransformation, mesh: Mesh, *, batch_size: int, num_steps: int
+    stage: base.Stage,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    batch_size: int,
+    num_steps: int,
+    total_steps: int | None = None,
 ) -> TrainCall:
     """Returns a jitted function (state, frozen params, stage key, data) -> (state, report) that takes `num_steps` steps.
 
     `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. From a loss or
-    gradient that is not finite on, the parameters stay as they are.
+    gradient that is not finite on, the parameters stay as they are. `total_steps`, those of the whole stage, are what an annealed loss
+    goes by; None: those of one call.
     """
+    total_steps = total_steps or num_steps
 
     def call(state, frozen, key, data):
         num_examples = len(jax.tree.leaves(data)[0])
@@ -61,7 +69,7 @@ def make_train_call(
             rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
             batch = jax.tree.map(lambda leaf: leaf[rows], data)
             batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
-            state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch)
+            state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
             return (state, order), report
 
         carry = (state, permutation(state.step))
@@ -71,9 +79,12 @@ def make_train_call(
     return jax.jit(call, donate_argnums=0)
 
 
-def _update(stage, optimizer, state: TrainState, frozen, key, batch) -> tuple[TrainState, Steps]:
+def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps: int) -> tuple[TrainState, Steps]:
     def loss_of(trainable):
-        return stage.loss({**frozen, **trainable}, key, batch)
+        params = {**frozen, **trainable}
+        if stage.annealed is None:
+            return stage.loss(params, key, batch)
+        return stage.annealed(params, key, batch, state.step / total_steps)
 
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
     norm = optax.tree.norm(gradient)

@@ -136,8 +136,28 @@ def test_beta_weighs_the_kl_term():
     np.testing.assert_allclose(two - one, 1.5 * metrics["kl"], rtol=1e-10)
 
 
+def test_beta_comes_down_by_equal_factors_and_then_stays():
+    modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "ab"}
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=(), initial_beta=16.0, annealing=0.5)
+    model = jnf.build(config, modalities)
+    stage = model.stages[0]
+    params, key = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1)
+    batch = {name: jnp.ones((4, 2)) for name in "ab"}
+    validated, metrics = stage.loss(params, key, batch)
+    for progress, beta in ((0.0, 16.0), (0.125, 8.0), (0.25, 4.0), (0.5, 1.0), (0.9, 1.0)):
+        loss, found = stage.annealed(params, key, batch, jnp.asarray(progress))
+        np.testing.assert_allclose(found["beta"], beta, rtol=1e-6)
+        np.testing.assert_allclose(loss - validated, (beta - 1) * metrics["kl"], rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    ("options", "message"), [({"beta": 0.0}, "positive beta"), ({"latent_dim": 0}, "latent dimension of at least 1")]
+    ("options", "message"),
+    [
+        ({"beta": 0.0}, "positive beta"),
+        ({"latent_dim": 0}, "latent dimension of at least 1"),
+        ({"initial_beta": 0.0}, "positive initial_beta"),
+        ({"initial_beta": 4.0, "annealing": 0.0}, r"annealing in \(0, 1\], got 4.0 and 0.0"),
+    ],
 )
 def test_nonsense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -184,3 +184,20 @@ def test_what_cannot_be_trained_is_refused_before_compiling():
         fit.fit(regression(), {"other": jnp.ones(())}, jax.random.key(0), data(), data(), config=CONFIG)
     with pytest.raises(ValueError, match="positive learning rate"):
         dataclasses.replace(CONFIG, learning_rate=0.0)
+
+
+def test_an_annealed_loss_sees_the_share_of_the_stage_and_validation_does_not():
+    plain = regression()
+    seen, validated = [], []
+
+    def annealed(params, key, batch, progress):
+        loss, _ = plain.loss(params, key, batch)
+        return 0 * loss + progress * params["slope"], {"progress": progress}
+
+    def on_report(report):
+        seen.append(report.metrics["progress"])
+        validated.append(report.validation_loss)
+
+    train(dataclasses.replace(plain, annealed=annealed), on_report=on_report)
+    np.testing.assert_allclose(seen, [(10 * call + 4.5) / 40 for call in range(4)], rtol=1e-5)  # means over the ten steps of a call
+    assert min(validated) > 1  # squared errors of a slope that was never fitted
