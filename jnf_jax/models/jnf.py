@@ -50,6 +50,7 @@ class Config(configs.Component):
       scale_transform: `softplus` or `exp`: how encoders make a scale positive.
       network: encoder and decoder of every modality (`networks.mlp`, `networks.conv`, `networks.resnet`).
       networks: exceptions to `network`, by modality.
+      precision: what these networks compute in, `float32` or `bfloat16`; parameters, densities, flows and chains stay in float32.
       joint_hidden: widths of the layers between the concatenated heads and the joint posterior.
       projector: what the experts see of an observation (`projectors.contrastive`, `projectors.dcca`); None: all of it.
       projected_hidden: widths of the layers between a projection and its expert's base Gaussian.
@@ -68,6 +69,7 @@ class Config(configs.Component):
     scale_transform: Literal["softplus", "exp"] = "softplus"
     network: configs.Component = conv.Config()
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
+    precision: modalities.Precision = "float32"
     joint_hidden: tuple[int, ...] = (512,)
     projector: configs.Component | None = None
     projected_hidden: tuple[int, ...] = (512, 512)
@@ -117,7 +119,7 @@ def build(
         raise ValueError(
             f"Expected a positive initial_beta and an annealing in (0, 1], got {config.initial_beta} and {config.annealing}."
         )
-    networks_of = modalities.build(specs, config.network, config.networks, networks or {})
+    networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
     if projector is None and config.projector is not None:
         projector = configs.build(config.projector, networks_of)
     parts = Parts(

@@ -1,13 +1,19 @@
 """The encoders and decoders of several modalities, and the checks of what is observed: what every multimodal VAE starts from."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
+from typing import Literal, get_args
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jnf_jax import configs, distributions, keys, subsets, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.networks import base as networks_base
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,10 +23,12 @@ class Modalities:
     Attributes:
       specs: modality -> spec.
       networks: modality -> encoder and decoder.
+      precision: what the networks compute in; parameters, features and likelihoods stay in the precision they came in.
     """
 
     specs: specs_lib.Specs
     networks: Mapping[str, networks_base.Networks]
+    precision: Precision = "float32"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -38,7 +46,7 @@ class Modalities:
 
     def features(self, encoders: types.Params, name: str, x: types.Array) -> types.Array:
         """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""
-        return self.networks[name].encoder.apply(encoders[name], distributions.network_input(self.specs[name], x))
+        return self._apply(self.networks[name].encoder, encoders[name], distributions.network_input(self.specs[name], x))
 
     def example_features(self, encoders: types.Params, name: str) -> types.Array:
         """Returns what an encoder makes of an empty example, `[1, F]`: what a layer behind it is initialised on."""
@@ -49,7 +57,7 @@ class Modalities:
         flat = z.reshape(-1, z.shape[-1])
         out = {}
         for name, spec in self.specs.items():
-            raw = self.networks[name].decoder.apply(decoders[name], flat)
+            raw = self._apply(self.networks[name].decoder, decoders[name], flat)
             out[name] = distributions.link(spec, raw.reshape(*z.shape[:-1], *spec.parameter_shape))
         return out
 
@@ -73,6 +81,12 @@ class Modalities:
             raise ValueError(f"Expected as many observations of every modality, got {sizes}.")
         return out
 
+    def _apply(self, module: nn.Module, variables: types.Params, x: types.Array) -> types.Array:
+        if self.precision == "float32":
+            return module.apply(variables, x)
+        low = functools.partial(jax.tree.map, lambda leaf: leaf.astype(self.precision))
+        return module.apply(low(variables), low(x)).astype(x.dtype)
+
     def _example(self, name: str) -> types.Array:
         return jnp.zeros((1, *networks_base.encoder_input_shape(self.specs[name])))
 
@@ -82,6 +96,8 @@ def build(
     network: configs.Component,
     exceptions: Mapping[str, configs.Component],
     given: Mapping[str, networks_base.Networks],
+    *,
+    precision: Precision = "float32",
 ) -> Modalities:
     """Returns the networks that a model's config describes.
 
@@ -90,16 +106,20 @@ def build(
       network: config of every modality's networks,
       exceptions: but these,
       given: and but these, which are linen modules of the user's own.
+      precision: what they compute in.
 
     Raises:
-      ValueError: if there are fewer than two modalities, or a network is meant for an unknown one.
+      ValueError: if there are fewer than two modalities, a network is meant for an unknown one, or the precision is unknown.
     """
     if len(specs) < 2:
         raise ValueError(f"Expected at least two modalities, got {list(specs)}.")
     for kind, names in (("networks of the config", exceptions), ("networks given", given)):
         if unknown := set(names) - set(specs):
             raise ValueError(f"Expected {kind} for modalities of {list(specs)}, got {sorted(unknown)}.")
+    if precision not in get_args(Precision):
+        raise ValueError(f"Expected a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
     return Modalities(
         specs=specs,
+        precision=precision,
         networks={name: given.get(name) or configs.build(exceptions.get(name, network), spec) for name, spec in specs.items()},
     )

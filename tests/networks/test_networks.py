@@ -1,3 +1,5 @@
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -124,3 +126,24 @@ def test_modules_of_ones_own_stand_in_for_any_network():
     assert jnp.isfinite(model.stages[0].loss(params, jax.random.key(0), batch)[0])
     with pytest.raises(ValueError, match=r"networks given .* got \['c'\]"):
         jnf.build(config, modalities, networks={"c": own})
+
+
+def test_bfloat16_networks_keep_float32_parameters_and_come_close():
+    modalities = {name: specs.ModalitySpec(shape=(8, 8, 3)) for name in "ab"}
+    config = jnf.Config(latent_dim=4, network=conv.Config(channels=(8,), hidden=16, decoder_hidden=16))
+    exact, low = (jnf.build(dataclasses.replace(config, precision=p), modalities) for p in ("float32", "bfloat16"))
+    params = jax.jit(low.init)(jax.random.key(0))
+    batch = {name: jax.random.normal(jax.random.key(i), (16, 8, 8, 3)) for i, name in enumerate("ab")}
+    evaluate = lambda model: jax.jit(jax.value_and_grad(lambda p: model.stages[0].loss(p, jax.random.key(3), batch)[0]))(params)
+    (loss, gradient), (close, close_gradient) = evaluate(exact), evaluate(low)
+    assert loss != close  # it did compute in fewer bits: a relative rounding error of 2^-9 each
+    np.testing.assert_allclose(close, loss, rtol=2**-6)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(close_gradient), strict=True):
+        assert other.dtype == one.dtype
+    flat = lambda tree: np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+    assert np.corrcoef(flat(gradient), flat(close_gradient))[0, 1] > 0.999
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="float32 or bfloat16, got 'float8'"):
+        jnf.build(jnf.Config(precision="float8"), {name: specs.ModalitySpec(shape=(8, 8, 3)) for name in "ab"})

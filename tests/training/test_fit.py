@@ -199,5 +199,7 @@ def test_an_annealed_loss_sees_the_share_of_the_stage_and_validation_does_not():
         validated.append(report.validation_loss)
 
     train(dataclasses.replace(plain, annealed=annealed), on_report=on_report)
-    np.testing.assert_allclose(seen, [(10 * call + 4.5) / 40 for call in range(4)], rtol=1e-5)  # means over the ten steps of a call
+    np.testing.assert_allclose(
+        seen, [(10 * call + 4.5) / 40 for call in range(4)], rtol=1e-5
+    )  # means over the ten steps of a call
     assert min(validated) > 1  # squared errors of a slope that was never fitted
