@@ -128,8 +128,8 @@ def quick(
       networks: modality -> network where not the small convolutions.
     """
     training = {
-        "joint": fit.Config(num_steps=5_000, learning_rate=2e-3),
-        "experts": fit.Config(num_steps=2_500),
+        "joint": fit.Config(num_steps=6_000, batch_size=64, learning_rate=2e-3),
+        "experts": fit.Config(num_steps=4_000),
     }
     if "projector" in config.training:
         batch = min(max(config.training["projector"].batch_size, 256), 500)
