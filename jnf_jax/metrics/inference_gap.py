@@ -81,8 +81,7 @@ def log_joint(model: base.Model, params: types.Params, observed: types.Batch, z:
 
 def model_posterior(model: base.Model, params: types.Params, observed: types.Batch, grid: Grid) -> np.ndarray:
     """Returns log q(z | x_S) at the grid's points, `[B, G]` float64; a product of experts is normalised on the grid."""
-    num = len(next(iter(observed.values())))
-    at = lambda z: model.posterior_log_density(params, observed, jnp.broadcast_to(z[:, None], (len(z), num, 2)))
+    at = lambda z: model.posterior_log_density(params, observed, z[:, None])
     value = _over_grid(at, grid)
     return _normalised(value, grid) if 1 < len(observed) < len(model.specs) else value
 
@@ -105,9 +104,8 @@ def averaged_joint_posterior(
 
     @jax.jit
     def mixture(whole, z):
-        num = len(next(iter(whole.values())))
-        each = model.posterior_log_density(params, whole, jnp.broadcast_to(z[:, None], (len(z), num, 2)))
-        return (jax.nn.logsumexp(each, axis=1) - jnp.log(num))[:, None]
+        each = model.posterior_log_density(params, whole, z[:, None])
+        return (jax.nn.logsumexp(each, axis=1) - jnp.log(each.shape[1]))[:, None]
 
     out = []
     for i, others in enumerate(partners):

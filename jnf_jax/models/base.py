@@ -53,7 +53,7 @@ class Model:
       stages: in the order of training.
       sample_prior: (params, key, *, num_samples) -> z `[S, D]`.
       sample_posterior: (params, key, observed, *, num_samples) -> (z `[S, B, D]`, Info).
-      posterior_log_density: (params, observed, z `[.., B, D]`) -> `[.., B]`; normalised for one modality and for all, up to a constant
+      posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all, up to a constant
         in between.
       decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
       log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats.

@@ -349,22 +349,21 @@ def make_sampler(parts: Parts):
 
 
 def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
-    """Returns log q(z | x_S) `[.., B]` at z `[.., B, D]`: normalised for one modality and for all, up to a constant in between.
+    """Returns log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between.
 
-    In between it is the product itself, without the wall that confines its chains.
+    In between it is the product itself, without the wall that confines its chains. Flows, which do not depend on the observation, see each
+    point once.
     """
     observed = parts.modalities.ordered(observed)
     names = parts.modalities.names
     if len(observed) == len(names):
         return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
-    gaussians = {name: encode_expert(parts, params, name, x) for name, x in observed.items()}
-
-    def at(z):
-        densities = [expert_log_density(parts, params, name, gaussian, z) for name, gaussian in gaussians.items()]
-        return sum(densities) - product.power(len(densities)) * distributions.standard_normal_log_prob(z)
-
-    flat = z.reshape(-1, *z.shape[-2:])
-    return jax.vmap(at)(flat).reshape(z.shape[:-1])
+    density = -product.power(len(observed)) * distributions.standard_normal_log_prob(z)
+    for name, x in observed.items():
+        u, log_det = jax.vmap(functools.partial(parts.flow.forward, flow_of(parts, params, name)))(z.reshape(-1, z.shape[-1]))
+        base = encode_expert(parts, params, name, x)
+        density += distributions.gaussian_log_prob(base, u.reshape(z.shape)) + log_det.reshape(z.shape[:-1])
+    return density
 
 
 def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.Batch) -> types.Array:

@@ -142,6 +142,9 @@ def test_every_size_of_subset_has_a_density(model, params, batch):
         density = model.posterior_log_density(params, observed, z)
         assert density.shape == (3, NUM)
         assert jnp.isfinite(density).all()
+        shared = model.posterior_log_density(params, observed, z[:, :1])  # one point for all observations
+        everywhere = jnp.broadcast_to(z[:, :1], z.shape)
+        np.testing.assert_allclose(shared, model.posterior_log_density(params, observed, everywhere), rtol=1e-4, atol=1e-4)
 
 
 def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
