@@ -136,25 +136,27 @@ def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], d
 
 def _inception_distance(run: Run, name: str, z: np.ndarray) -> float:
     weights, real = run.inception
-    images = [
-        np.asarray(coherence.as_data(run.model, run.model.decode(run.params, part))[name])
-        for part in (z[start : start + run.batch_size] for start in range(0, len(z), run.batch_size))
-    ]
-    return frechet.distance(inception.features(weights, np.concatenate(images).clip(0, 1)), real)
+    return frechet.distance(inception.features(weights, _decoded(run, z)[name].clip(0, 1)), real)
+
+
+def _decoded(run: Run, z: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns modality -> the data that z `[N, D]` stand for, decoded in batches."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
+    for start in range(0, len(z), run.batch_size):
+        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
+        for name, x in means.items():
+            parts[name].append(np.asarray(x))
+    return {name: np.concatenate(x) for name, x in parts.items()}
 
 
 def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:
     """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
-    decoded: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
-    for start in range(0, len(z), run.batch_size):
-        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
-        for name, x in means.items():
-            decoded[name].append(np.asarray(x))
+    decoded = _decoded(run, z)
     result = {}
     for name, spec in run.model.specs.items():
         if spec.likelihood == "categorical":
             continue
-        made, real = np.concatenate(decoded[name]), np.asarray(distributions.canonical(spec, run.test.arrays[name]))
+        made, real = decoded[name], np.asarray(distributions.canonical(spec, run.test.arrays[name]))
         result[name] = {"mean_squared_error": float(reconstruction.mean_squared_error(made, real).mean())}
         if reconstruction.is_image(spec.shape) and spec.support is not None:
             value_range = spec.support[1] - spec.support[0]

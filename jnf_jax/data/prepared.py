@@ -23,7 +23,7 @@ from jnf_jax import configs
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import files, source
 
-_OF_THE_LIKELIHOOD = ("likelihood", "scale", "type")
+_NOT_OF_EXAMPLES = ("likelihood", "scale", "type")
 _VERSION = "1.0.0"  # of how examples are made: raise it when that changes
 _CHUNK = 1_000  # examples made or read at once
 _PIECE = 500 << 20  # bytes
@@ -68,7 +68,7 @@ def load(
     """
     source.check_split(split)
     name = type(config).__module__.rsplit(".", 1)[-1]
-    settings = {key: value for key, value in configs.to_json(config).items() if key not in _OF_THE_LIKELIHOOD}
+    settings = {key: value for key, value in configs.to_json(config).items() if key not in _NOT_OF_EXAMPLES}
     identity = {"settings": settings, "raw": dict(raw)}
     features = {key: tfds.features.Tensor(shape=spec.shape, dtype=dtypes[key], encoding="bytes") for key, spec in specs.items()}
     features = tfds.features.FeaturesDict(features | {_LABEL: tfds.features.Tensor(shape=(), dtype=np.int32)})

@@ -351,8 +351,7 @@ def make_sampler(parts: Parts):
 def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
     """Returns log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between.
 
-    In between it is the product itself, without the wall that confines its chains. Flows, which do not depend on the observation, see each
-    point once.
+    In between it is the product itself, without the wall that confines its chains.
     """
     observed = parts.modalities.ordered(observed)
     names = parts.modalities.names
@@ -360,9 +359,8 @@ def posterior_log_density(parts: Parts, params: types.Params, observed: types.Ba
         return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
     density = -product.power(len(observed)) * distributions.standard_normal_log_prob(z)
     for name, x in observed.items():
-        u, log_det = jax.vmap(functools.partial(parts.flow.forward, flow_of(parts, params, name)))(z.reshape(-1, z.shape[-1]))
         base = encode_expert(parts, params, name, x)
-        density += distributions.gaussian_log_prob(base, u.reshape(z.shape)) + log_det.reshape(z.shape[:-1])
+        density += expert.log_densities(parts.flow, flow_of(parts, params, name), base, z)
     return density
 
 

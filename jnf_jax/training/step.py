@@ -51,9 +51,13 @@ def make_train_call(
 
     `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. From a loss or
     gradient that is not finite on, the parameters stay as they are. `total_steps`, those of the whole stage, are what an annealed loss
-    goes by; None: those of one call.
+    goes by; no other needs them.
+
+    Raises:
+      ValueError: if the stage's loss is annealed and the steps of the whole stage are not given.
     """
-    total_steps = total_steps or num_steps
+    if stage.annealed is not None and total_steps is None:
+        raise ValueError(f"Expected total_steps for stage {stage.name!r}, whose loss is annealed, got None.")
 
     def call(state, frozen, key, data):
         num_examples = len(jax.tree.leaves(data)[0])
@@ -79,7 +83,7 @@ def make_train_call(
     return jax.jit(call, donate_argnums=0)
 
 
-def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps: int) -> tuple[TrainState, Steps]:
+def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps: int | None) -> tuple[TrainState, Steps]:
     def loss_of(trainable):
         params = {**frozen, **trainable}
         if stage.annealed is None:

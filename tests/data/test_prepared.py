@@ -21,6 +21,7 @@ class Config(configs.Component):
     """A data set of this test."""
 
     seed: int = 0
+    likelihood: str = "gaussian"
     scale: float = 1.0
 
 
@@ -68,7 +69,7 @@ def test_pieces_are_read_as_one(monkeypatch):
 
 def test_it_is_made_again_when_what_it_depends_on_changes():
     load()
-    load(Config(scale=2.0), make=never)
+    load(Config(likelihood="laplace", scale=2.0), make=never)
     for options in ({"config": Config(seed=1)}, {"raw": {"f": "2"}}):
         with pytest.raises(pytest.fail.Exception):
             load(make=never, **options)

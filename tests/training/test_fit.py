@@ -202,4 +202,6 @@ def test_an_annealed_loss_sees_the_share_of_the_stage_and_validation_does_not():
     np.testing.assert_allclose(
         seen, [(10 * call + 4.5) / 40 for call in range(4)], rtol=1e-5
     )  # means over the ten steps of a call
+    with pytest.raises(ValueError, match="total_steps for stage 'regression'"):
+        step.make_train_call(dataclasses.replace(plain, annealed=annealed), None, None, batch_size=8, num_steps=10)
     assert min(validated) > 1  # squared errors of a slope that was never fitted
