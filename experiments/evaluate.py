@@ -190,16 +190,17 @@ def _chain_summary(info: types.Info, threshold: float) -> dict:
     """Returns what a table shows of chains, and the observations whose chains cannot be trusted."""
     info = types.Info(*(np.asarray(field) for field in info))
     unmixed = ~(info.rhat < threshold)
+    told = not np.isnan(info.rhat).all()  # chains of a few draws tell nothing
     return {
         "acceptance": float(info.acceptance.mean()),
         "divergences": int(info.divergences.sum()),
-        "rhat_median": float(np.nanmedian(info.rhat)),
-        "rhat_largest": float(np.nanmax(info.rhat)),
-        "share_below": float(1 - unmixed.mean()),
-        "ess_median": float(np.nanmedian(info.ess)),
+        "rhat_median": float(np.nanmedian(info.rhat)) if told else None,
+        "rhat_largest": float(np.nanmax(info.rhat)) if told else None,
+        "share_below": float(1 - unmixed.mean()) if told else None,
+        "ess_median": float(np.nanmedian(info.ess)) if told else None,
         "improper": int(info.improper.sum()),
         "untrusted": {
-            "rhat": np.flatnonzero(unmixed).tolist(),
+            "rhat": np.flatnonzero(unmixed).tolist() if told else [],
             "improper": np.flatnonzero(info.improper).tolist(),
             "divergent": np.flatnonzero(info.divergences).tolist(),
         },

@@ -99,24 +99,41 @@ def build(config: Config) -> tuple[base.Model, Splits]:
     return configs.build(config.model, data["test"].specs), data
 
 
-def create(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
-    """Makes the run's folder, or checks that it holds this very experiment.
+def check_free(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
+    """Checks that a run's folder is new, or holds this very experiment.
 
     Raises:
       ValueError: if the folder holds a run and `resume` is off, or a run of another config.
     """
-    path = workdir / "config.json"
-    value = configs.to_json(config)
-    if path.exists():
-        if not resume:
-            raise ValueError(
-                f"Expected an empty work directory, got a run in {workdir}: continue it with --resume, or choose another."
-            )
-        if differing := _differences(json.loads(path.read_text()), value):
-            raise ValueError(f"Expected the config of the run in {workdir}, got other values of {differing}.")
+    if not (workdir / "config.json").exists():
+        return
+    if not resume:
+        raise ValueError(
+            f"Expected an empty work directory, got a run in {workdir}: continue it with --resume, or choose another."
+        )
+    if differing := _differences(configs.to_json(load(workdir)), configs.to_json(config)):
+        raise ValueError(f"Expected the config of the run in {workdir}, got other values of {differing}.")
+
+
+def create(workdir: pathlib.Path, config: Config) -> None:
+    """Makes the run's folder."""
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(path, value)
+    checkpoint.write_json(workdir / "config.json", configs.to_json(config))
     checkpoint.write_json(workdir / "environment.json", _environment())
+
+
+def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
+    """Returns the settings, by their names, that make a stage of two experiments differ; empty where one may take the other's.
+
+    A model's config tells in `OF_STAGE` which of its fields a stage depends on; where it does not, a stage depends on all.
+    """
+
+    def settings(config: Config) -> dict:
+        fields = getattr(config.model, "OF_STAGE", {}).get(stage) or [f.name for f in dataclasses.fields(config.model)]
+        model = {"type": type(config.model).__module__, **{name: getattr(config.model, name) for name in fields}}
+        return configs.to_json({"data": config.data, "model": model, "training": {stage: config.training.get(stage)}})
+
+    return _differences(settings(first), settings(other))
 
 
 def label(workdir: pathlib.Path) -> str:
@@ -186,6 +203,6 @@ def _environment() -> dict:
 
 
 def _differences(old, new, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
+    if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
         return [d for k in sorted({*old, *new}) for d in _differences(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
     return [] if old == new else [path]

@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment
+from experiments import experiment, tables
+from jnf_jax import configs
 from jnf_jax.training import checkpoint
 
 
@@ -96,7 +97,8 @@ def load(folder: pathlib.Path) -> Run:
         if not path.exists():
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
         parts[name] = json.loads(path.read_text())
-    return Run(folder, parts["config"], parts["evaluation"])
+    config = configs.to_json(configs.from_json(parts["config"]))  # fields that came later, with what they were before
+    return Run(folder, config, parts["evaluation"])
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -223,13 +225,13 @@ def _chains(groups: Sequence[Group]) -> str:
         hmc = run.evaluation.get("hmc", {})
         for kind, part in (("", hmc), (", long", hmc.get("long_chains", {}))):
             for subset, s in part.get("by_subset", {}).items():
-                share = f"{s['share_below']:.3f} ({part['rhat_threshold']})"
+                share = f"{tables.number(s['share_below'], '.3f')} ({part['rhat_threshold']})"
                 numbers = [
                     f"{s['acceptance']:.2f}",
                     s["divergences"],
-                    f"{s['rhat_largest']:.3f}",
+                    tables.number(s["rhat_largest"], ".3f"),
                     share,
-                    f"{s['ess_median']:.0f}",
+                    tables.number(s["ess_median"], ".0f"),
                     s["improper"],
                 ]
                 rows.append([run.name + kind, subset, *numbers])

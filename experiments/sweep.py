@@ -63,20 +63,13 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--resume", "--seed", str(seed)]
     train += ["--quick"] if arguments.quick else []
     first = arguments.models[0]
-    if model != first and shares_joint_stage(
-        *(experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model))
-    ):
+    found = [experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model)]
+    if model != first and all("joint" in c.training for c in found) and not experiment.stage_differences(*found, "joint"):
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     missing = [(measure, folder / "evaluation.json"), (draw, folder / "figures" / "any_to_any.png")]
     return [train, *(command for command, made in missing if not made.exists())]
-
-
-def shares_joint_stage(first: experiment.Config, other: experiment.Config) -> bool:
-    """Returns whether two experiments differ in what comes after the joint stage, or before it, alone."""
-    same = [dataclasses.replace(config.model, projector=None) for config in (first, other)]
-    return first.data == other.data and same[0] == same[1] and first.training["joint"] == other.training["joint"]
 
 
 def keep(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -74,6 +74,11 @@ def _likelihood(console: rich.console.Console, result: dict) -> None:
     _print(console, title, ["of", "value"], [*rows, ["joint ELBO", f"{result['elbo']:.1f}"]])
 
 
+def number(value: float | None, form: str) -> str:
+    """Returns a number in its form; a dash where it could not be told."""
+    return "-" if value is None else format(value, form)
+
+
 def _chains(console: rich.console.Console, title: str, part: dict) -> None:
     threshold = part["rhat_threshold"]
     columns = [
@@ -91,10 +96,10 @@ def _chains(console: rich.console.Console, title: str, part: dict) -> None:
             subset,
             f"{s['acceptance']:.2f}",
             str(s["divergences"]),
-            f"{s['rhat_median']:.3f}",
-            f"{s['rhat_largest']:.3f}",
-            f"{s['share_below']:.3f}",
-            f"{s['ess_median']:.0f}",
+            number(s["rhat_median"], ".3f"),
+            number(s["rhat_largest"], ".3f"),
+            number(s["share_below"], ".3f"),
+            number(s["ess_median"], ".0f"),
             str(s["improper"]),
         ]
         for subset, s in part["by_subset"].items()

@@ -6,7 +6,6 @@ SIGTERM and Ctrl-C end the run after the current call with its state saved; `--r
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import signal
@@ -53,8 +52,12 @@ def train(
     taken: tuple[pathlib.Path, list[str] | None] | None = None,
 ) -> int:
     """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
-    experiment.create(workdir, config, resume=resume)
+    experiment.check_free(workdir, config, resume=resume)
     model, data = experiment.build(config)
+    stages.check(model, data["train"], config.training)
+    if taken is not None:
+        _check_taken(config, model, *taken)
+    experiment.create(workdir, config)
     if taken is not None:
         _take_over(model, *taken, workdir)
     stop = _catch_signals()
@@ -65,8 +68,10 @@ def train(
             metrics.write(report)
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
 
-        def on_resume(stage: str, step: int):
+        def on_resume(stage: str, step: int, damaged: list[str]):
             metrics.rewind(stage, step)
+            for line in damaged:
+                progress.say(f"warning: checkpoint passed over, {line}")
             if step:
                 progress.say(f"stage {stage}: continuing at step {step}")
 
@@ -104,30 +109,40 @@ def _catch_signals() -> list[int]:
     return received
 
 
-def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> None:
-    """Copies finished stages of another run; where this run already has one, it stays.
+def _check_taken(config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None) -> None:
+    """Checks that another run's stages are what this experiment's would be.
 
     Raises:
-      ValueError: if the model has no such stage, the other run has not finished it, or was trained on other data.
+      ValueError: if the model has no such stage, or the other run has not finished it or trained it with other settings.
     """
-    names = names or [model.stages[0].name]
-    if unknown := set(names) - {stage.name for stage in model.stages}:
-        raise ValueError(f"Expected stages of {[stage.name for stage in model.stages]}, got {sorted(unknown)}.")
-    theirs, ours = (json.loads((folder / "config.json").read_text()) for folder in (other, workdir))
-    if theirs["data"] != ours["data"]:
-        raise ValueError(f"Expected a run on the same data to take stages from, got {theirs['data']} in {other}.")
-    for name in names:
-        source, target = (folder / "params" / name for folder in (other, workdir))
-        if not source.is_dir():
+    theirs = experiment.load(other)
+    for name in _stages(model, names):
+        if not (other / "params" / name).is_dir():
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
+        if differing := experiment.stage_differences(config, theirs, name):
+            raise ValueError(f"Expected a stage {name!r} of this experiment's settings in {other}, got others of {differing}.")
         stages.check_fits(model, other, name)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(target.name + ".tmp")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(source, unfinished)
-            unfinished.rename(target)
-    checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": names})
+
+
+def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> None:
+    """Copies finished stages of another run; where this run already has one, it stays."""
+    missing = [name for name in _stages(model, names) if not (workdir / "params" / name).exists()]
+    for name in missing:
+        target = workdir / "params" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(target.name + ".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(other / "params" / name, unfinished)
+        unfinished.rename(target)
+    if missing:
+        checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": missing})
+
+
+def _stages(model: base.Model, names: list[str] | None) -> list[str]:
+    known = [stage.name for stage in model.stages]
+    if unknown := set(names or []) - set(known):
+        raise ValueError(f"Expected stages of {known}, got {sorted(unknown)}.")
+    return names or known[:1]
 
 
 if __name__ == "__main__":

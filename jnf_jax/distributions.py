@@ -88,13 +88,19 @@ def _likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array) -> distra
 
 
 def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:
-    """Returns log N(z; loc, diag scale^2), summed over the last axis."""
-    return distrax.MultivariateNormalDiag(gaussian.loc, gaussian.scale).log_prob(z)
+    """Returns the log density `[..]` at z `[.., D]`."""
+    if gaussian.lower is None:
+        return distrax.MultivariateNormalDiag(gaussian.loc, gaussian.scale).log_prob(z)
+    factor = gaussian.scale[..., None] * (jnp.eye(z.shape[-1], dtype=z.dtype) + gaussian.lower)
+    return distrax.MultivariateNormalTri(gaussian.loc, factor).log_prob(z)
 
 
 def gaussian_sample(key: types.Array, gaussian: types.Gaussian) -> types.Array:
     """Returns one draw, of the shape of `gaussian.loc`."""
-    return gaussian.loc + gaussian.scale * jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
+    noise = jax.random.normal(key, gaussian.loc.shape, gaussian.loc.dtype)
+    if gaussian.lower is not None:
+        noise = noise + jnp.einsum("...ij,...j->...i", gaussian.lower, noise)
+    return gaussian.loc + gaussian.scale * noise
 
 
 def standard_normal_log_prob(z: types.Array) -> types.Array:
@@ -103,6 +109,7 @@ def standard_normal_log_prob(z: types.Array) -> types.Array:
 
 
 def kl_to_standard_normal(gaussian: types.Gaussian) -> types.Array:
-    """Returns KL(N(loc, diag scale^2) || N(0, I)), summed over the last axis."""
-    loc, scale = gaussian
-    return 0.5 * (loc**2 + scale**2 - 1 - 2 * jnp.log(scale)).sum(-1)
+    """Returns KL(q || N(0, I)) `[..]`."""
+    loc, scale, lower = gaussian
+    variance = scale**2 if lower is None else scale**2 * (1 + (lower**2).sum(-1))
+    return 0.5 * (loc**2 + variance - 1 - 2 * jnp.log(scale)).sum(-1)

@@ -14,10 +14,11 @@ Batch = dict[str, Array]  # modality -> [B, *shape]
 
 
 class Gaussian(NamedTuple):
-    """A Gaussian with diagonal covariance."""
+    """A Gaussian: loc + scale * (e + lower e), e standard normal; of diagonal covariance where there is no `lower`."""
 
     loc: Array  # [.., D] mean
-    scale: Array  # [.., D] standard deviation, positive
+    scale: Array  # [.., D] positive; the standard deviation, without `lower`
+    lower: Array | None = None  # [.., D, D] strictly lower triangular
 
 
 class LogDensity(Protocol):

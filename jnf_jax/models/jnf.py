@@ -18,7 +18,7 @@ q_j(z | g_j(x_j)).
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,7 @@ class Config(configs.Component):
       networks: exceptions to `network`, by modality.
       precision: what these networks compute in, `float32` or `bfloat16`; parameters, densities, flows and chains stay in float32.
       joint_hidden: widths of the layers between the concatenated heads and the joint posterior.
+      joint_covariance: of the joint posterior: `diagonal`, as published, or `full`, D (D - 1) / 2 more outputs, for a few dimensions.
       projector: what the experts see of an observation (`projectors.contrastive`, `projectors.dcca`); None: all of it.
       projected_hidden: widths of the layers between a projection and its expert's base Gaussian.
       flow: the flow of every expert.
@@ -59,7 +60,16 @@ class Config(configs.Component):
         prior, p(z|x) / p(z) being p(x|z) / p(x); where experts may, their product over p(z)^(|S|-1) is easily improper. Off, an
         expert's precision is 1 + 1/s^2, s the encoder's scale: the prior's and what x_j adds.
       sampler: the chains behind a product of experts.
+      OF_STAGE: stage -> the fields that it depends on; any other stage depends on all.
     """
+
+    OF_STAGE: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "projector": ("network", "networks", "precision", "projector"),
+        "joint": (
+            "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "network", "networks",
+            "precision", "joint_hidden", "joint_covariance",
+        ),
+    }  # fmt: skip
 
     latent_dim: int = 32
     beta: float = 1.0
@@ -71,6 +81,7 @@ class Config(configs.Component):
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
     precision: modalities.Precision = "float32"
     joint_hidden: tuple[int, ...] = (512,)
+    joint_covariance: Literal["diagonal", "full"] = "diagonal"
     projector: configs.Component | None = None
     projected_hidden: tuple[int, ...] = (512, 512)
     flow: configs.Component = maf.Config()
@@ -85,6 +96,7 @@ class Parts:
     config: Config
     modalities: modalities.Modalities
     trunk: nn.Module  # concatenated features of all modalities [B, F] -> [B, H]
+    joint_head: networks_base.GaussianHead
     head: networks_base.GaussianHead
     flow: flow_base.Flow
     projector: projectors.Projector | None
@@ -122,11 +134,15 @@ def build(
     networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
     if projector is None and config.projector is not None:
         projector = configs.build(config.projector, networks_of)
+    if config.joint_covariance not in ("diagonal", "full"):
+        raise ValueError(f"Expected a joint_covariance 'diagonal' or 'full', got {config.joint_covariance!r}.")
+    head = functools.partial(networks_base.GaussianHead, dim=config.latent_dim, scale_transform=config.scale_transform)
     parts = Parts(
         config=config,
         modalities=networks_of,
         trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
-        head=networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform),
+        joint_head=head(full=config.joint_covariance == "full"),
+        head=head(),
         flow=configs.build(config.flow, config.latent_dim),
         projector=projector,
         projected=mlp.MLP(hidden=config.projected_hidden),
@@ -185,13 +201,13 @@ def init(parts: Parts, key: types.Array) -> types.Params:
     else:
         projector, experts, features = parts.projector.init(keys.stream(key, "projector")), {}, []
         for name in names:
-            spec = parts.modalities.specs[name]
-            projection = parts.projector.project(projector, name, jnp.zeros((1, *spec.shape), jnp.uint8))
+            example = jnp.zeros((1, *parts.modalities.specs[name].shape), jnp.uint8)
+            projection = view(parts, {"projector": projector}, name, example)
             experts[name] = parts.projected.init(keys.stream(key, f"projected {name}"), projection)
             features.append(parts.projected.apply(experts[name], projection))
     heads = {name: parts.head.init(keys.stream(key, f"head {name}"), f) for name, f in zip(names, features, strict=True)}
     return {
-        "joint": {"encoders": joint, "trunk": trunk, "head": parts.head.init(keys.stream(key, "head"), hidden)},
+        "joint": {"encoders": joint, "trunk": trunk, "head": parts.joint_head.init(keys.stream(key, "head"), hidden)},
         "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
         "projector": projector,
         "experts": {
@@ -206,12 +222,14 @@ def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> t
     """Returns q(z | X), `[B, D]`."""
     joint = params["joint"]
     features = [parts.modalities.features(joint["encoders"], name, observed[name]) for name in parts.modalities.names]
-    return parts.head.apply(joint["head"], parts.trunk.apply(joint["trunk"], jnp.concatenate(features, axis=-1)))
+    return parts.joint_head.apply(joint["head"], parts.trunk.apply(joint["trunk"], jnp.concatenate(features, axis=-1)))
 
 
 def view(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Array:
     """Returns what an expert sees of x_j: x_j itself, or g_j(x_j) `[B, K]`."""
-    return x if parts.projector is None else parts.projector.project(params["projector"], name, x)
+    if parts.projector is None:
+        return x
+    return parts.projector.project(params["projector"], name, distributions.canonical(parts.modalities.specs[name], x))
 
 
 def encode_expert(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Gaussian:

@@ -26,16 +26,23 @@ class GaussianHead(nn.Module):
     Attributes:
       dim: D.
       scale_transform: `softplus` or `exp`: how the raw scale is made positive.
+      full: whether its coordinates are correlated; untrained, they are not.
     """
 
     dim: int
     scale_transform: str = "softplus"
+    full: bool = False
 
     @nn.compact
     def __call__(self, features: types.Array) -> types.Gaussian:
         loc = nn.Dense(self.dim, name="loc")(features)
         raw = nn.Dense(self.dim, name="scale")(features)
-        return types.Gaussian(loc=loc, scale=positive(raw, self.scale_transform))
+        gaussian = types.Gaussian(loc=loc, scale=positive(raw, self.scale_transform))
+        if not self.full:
+            return gaussian
+        entries = nn.Dense(self.dim * (self.dim - 1) // 2, name="lower", kernel_init=nn.initializers.zeros)(features)
+        lower = jnp.zeros((*loc.shape, self.dim), loc.dtype).at[..., *jnp.tril_indices(self.dim, -1)].set(entries)
+        return gaussian._replace(lower=lower)
 
 
 SCALE_TRANSFORMS = ("softplus", "exp")

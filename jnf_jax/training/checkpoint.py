@@ -21,7 +21,7 @@ class Directory:
 
     Attributes:
       path: the folder.
-      damaged: what `latest` passed over, one line each.
+      damaged: what `newest` and `latest` passed over, one line each.
     """
 
     def __init__(self, path: str | os.PathLike, *, keep: int = 2):
@@ -55,14 +55,24 @@ class Directory:
         Raises:
           ValueError: if the saved leaves differ from those of `like` (the first one is named), or every step is damaged.
         """
+        step = self.newest()
+        if step is None:
+            return None
+        _check_leaves(json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), self.path / str(step))
+        return ocp.load(self.path / str(step), like)
+
+    def newest(self) -> int | None:
+        """Returns the newest whole step, None where no step was ever finished.
+
+        Raises:
+          ValueError: if every step is damaged.
+        """
         self.damaged.clear()
         for step in reversed(self.steps()):
-            manifest = json.loads(self._manifest(step).read_text())
-            if trouble := _damage(self.path / str(step), manifest["files"]):
-                self.damaged.append(trouble)
-                continue
-            _check_leaves(manifest["leaves"], _leaves(like), self.path / str(step))
-            return ocp.load(self.path / str(step), like)
+            trouble = _damage(self.path / str(step), json.loads(self._manifest(step).read_text())["files"])
+            if not trouble:
+                return step
+            self.damaged.append(trouble)
         if self.damaged:
             raise ValueError(f"Expected a whole checkpoint in {self.path}, got damaged ones only: {'; '.join(self.damaged)}.")
         return None

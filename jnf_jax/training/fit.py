@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
 from jax.sharding import Mesh
 
 from jnf_jax import configs, types
 from jnf_jax.models import base
 from jnf_jax.training import sharding, step
+
+
+_PLATEAU_FACTOR = 0.1  # on the learning rate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class Config(configs.Component):
     early_stopping: int | None = None
 
     def __post_init__(self):
-        for name in ("num_steps", "batch_size", "steps_per_call", "calls_per_validation"):
+        for name in ("num_steps", "batch_size", "steps_per_call", "calls_per_validation", "plateau_patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected a {name} of at least 1, got {getattr(self, name)}.")
         if not self.learning_rate > 0:
@@ -71,7 +73,6 @@ class FitState(NamedTuple):
     best: types.Params  # trainable, at the lowest validation loss
     best_loss: types.Array  # []
     since_best: types.Array  # [] int32, validations since
-    plateau: Any  # state of the plateau schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +97,12 @@ class Report:
 
 
 class NonFiniteError(ValueError):
-    """The loss or its gradient was not finite; carries the last good weights."""
+    """The loss or its gradient was not finite; `params` are the weights before that step."""
 
     def __init__(self, stage: str, failed_step: int, params: types.Params):
         super().__init__(
-            f"Expected a finite loss and gradient, got none at step {failed_step} of stage {stage!r}; the weights before it are kept."
+            f"Expected a finite loss and gradient, got none at step {failed_step} of stage {stage!r}, whose last checkpoint is kept: a "
+            "smaller learning rate or clip_norm may help."
         )
         self.failed_step = failed_step
         self.params = params
@@ -151,23 +153,19 @@ def fit(
       ValueError: if there are fewer examples than one batch, or the batch does not split over the mesh.
     """
     mesh = mesh or sharding.make_mesh()
-    sharding.check_batch(mesh, config.batch_size)
-    if (num_examples := len(jax.tree.leaves(train)[0])) < config.batch_size:
-        raise ValueError(f"Expected at least one batch of {config.batch_size} examples, got {num_examples} examples.")
+    check_batch(len(jax.tree.leaves(train)[0]), config.batch_size, mesh)
     everywhere = sharding.replicated(mesh)
     train, validation = jax.device_put((train, validation), everywhere)
     params, key = jax.device_put((params, key), everywhere)
     frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     optimizer = make_optimizer(config)
-    plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=config.plateau_patience)
-    update_plateau = jax.jit(lambda state, loss: plateau.update({}, state, value=loss)[1])
     total = config.num_calls * config.steps_per_call
     call = step.make_train_call(
         stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call, total_steps=total
     )
     validate = step.make_validation(stage, batch_size=config.batch_size)
 
-    state = _initial_state(stage, params, optimizer, plateau)
+    state = _initial_state(stage, params, optimizer)
     state = jax.device_put(state, everywhere)
     if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
         state = jax.device_put(restored, everywhere)
@@ -182,7 +180,7 @@ def fit(
         validated = None
         if failed < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key, validation)
-            state = _judge(state, loss, update_plateau, config)
+            state = _judge(state, loss, config)
             validated = float(loss)
         metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
         on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
@@ -194,6 +192,17 @@ def fit(
         if stopping and taken < total:
             return {**params, **state.train.trainable}, False
     return {**params, **state.best}, True
+
+
+def check_batch(num_examples: int, batch_size: int, mesh: Mesh | None = None) -> None:
+    """Checks a batch's size.
+
+    Raises:
+      ValueError: if there are fewer examples than one batch, or the batch does not split over the mesh (all devices where None).
+    """
+    sharding.check_batch(mesh or sharding.make_mesh(), batch_size)
+    if num_examples < batch_size:
+        raise ValueError(f"Expected at least one batch of {batch_size} examples, got {num_examples} examples.")
 
 
 def prepare(stage: base.Stage, params: types.Params, data: types.Batch, *, batch_size: int) -> Any:
@@ -240,14 +249,13 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
     )
 
 
-def _initial_state(stage, params, optimizer, plateau) -> FitState:
+def _initial_state(stage, params, optimizer) -> FitState:
     train = initial_train_state(stage, params, optimizer)
     return FitState(
         train=train,
         best=_copy(train.trainable),
         best_loss=jnp.asarray(jnp.inf),
         since_best=jnp.zeros((), jnp.int32),
-        plateau=plateau.init({}),
     )
 
 
@@ -255,17 +263,15 @@ def _copy(tree):
     return jax.tree.map(jnp.copy, tree)
 
 
-def _judge(state: FitState, loss: types.Array, update_plateau, config: Config) -> FitState:
+def _judge(state: FitState, loss: types.Array, config: Config) -> FitState:
     """Returns the state after a validation."""
-    better = bool(np.asarray(loss) < np.asarray(state.best_loss))
-    if better:
-        state = state._replace(best=_copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
-    else:
-        state = state._replace(since_best=state.since_best + 1)
-    if config.schedule == "plateau":
-        new = update_plateau(state.plateau, loss)
-        state = state._replace(plateau=new, train=state.train._replace(rate_scale=jnp.copy(new.scale)))
-    return state
+    if np.asarray(loss) < np.asarray(state.best_loss):
+        return state._replace(best=_copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
+    since = int(state.since_best) + 1
+    train = state.train
+    if config.schedule == "plateau" and since % config.plateau_patience == 0:
+        train = train._replace(rate_scale=_PLATEAU_FACTOR * train.rate_scale)
+    return state._replace(train=train, since_best=jnp.asarray(since, jnp.int32))
 
 
 def _stopped_early(state: FitState, config: Config) -> bool:

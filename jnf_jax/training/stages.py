@@ -21,7 +21,7 @@ def train(
     settings: Mapping[str, fit.Config],
     folder: pathlib.Path | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
-    on_resume: Callable[[str, int], None] = lambda stage, step: None,
+    on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[types.Params, bool]:
     """Trains every stage that is not finished yet.
@@ -33,18 +33,17 @@ def train(
       settings: stage -> how it is trained.
       folder: where checkpoints and finished stages are kept and found; None keeps nothing.
       on_report: called after each compiled call.
-      on_resume: called with (stage, step) before a stage's first call: the step it continues at, 0 at its start.
+      on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what newer
+        checkpoints suffered, one line each.
       should_stop: asked after each compiled call.
 
     Returns:
       params, and whether every stage ran to its end.
 
     Raises:
-      ValueError: if a stage has no settings, or settings no stage.
+      ValueError: as `check`.
     """
-    names = [stage.name for stage in model.stages]
-    if set(settings) != set(names):
-        raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
+    check(model, data["train"], settings)
     params = jax.jit(model.init)(keys.stream(key, "init"))
     for stage in model.stages:
         done = finished(folder, stage)
@@ -52,7 +51,7 @@ def train(
             params = {**params, **best}
             continue
         states = None if folder is None else checkpoint.Directory(folder / "checkpoints" / stage.name)
-        on_resume(stage.name, max(states.steps(), default=0) if states else 0)
+        on_resume(stage.name, (states.newest() or 0) if states else 0, states.damaged if states else [])
         if stage.begin is not None:
             params = stage.begin(params)
         train_data, validation = (
@@ -74,6 +73,21 @@ def train(
         if done is not None:
             done.save(_owned(stage, params), step=settings[stage.name].num_steps)
     return params, True
+
+
+def check(model: base.Model, data: source.Source, settings: Mapping[str, fit.Config]) -> None:
+    """Checks, before anything is compiled or written, that a model can be trained on these data by these settings.
+
+    Raises:
+      ValueError: if a stage has no settings, or settings no stage; a batch is larger than the data or does not split over the
+        devices; or the networks do not fit the data.
+    """
+    names = [stage.name for stage in model.stages]
+    if set(settings) != set(names):
+        raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
+    for config in settings.values():
+        fit.check_batch(len(data), config.batch_size)
+    jax.eval_shape(model.init, jax.random.key(0))
 
 
 def load(model: base.Model, folder: pathlib.Path) -> types.Params:

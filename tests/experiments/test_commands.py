@@ -136,7 +136,7 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
         (["linear_gaussian/jnf", "--workdir", "{whole}", "--resume", "--seed", "7"], "Expected the config of the run"),
         (["linear_gaussian/jnf"], "got no --workdir"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--data.num-train", "40"], "at least one batch of 500"),
-        (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "a run on the same data"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "got others of"),
     ],
 )
 def test_mistakes_get_one_clear_line(whole, tmp_path, arguments, message):
@@ -145,6 +145,7 @@ def test_mistakes_get_one_clear_line(whole, tmp_path, arguments, message):
     assert result.returncode == 2
     assert message in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "new" / "config.json").exists()  # the corrected command finds the folder empty
 
 
 def test_help_lists_every_field_with_its_meaning():

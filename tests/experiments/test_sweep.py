@@ -25,6 +25,17 @@ def test_a_joint_stage_of_other_networks_is_not_taken(tmp_path):
     assert "--init-from" in train
 
 
+def test_a_stage_is_another_runs_where_all_that_it_depends_on_agrees():
+    gaussian, jnf, shared = (experiment.find(f"polydigits/{name}") for name in ("gaussian", "jnf", "jnf_cl"))
+    assert not experiment.stage_differences(gaussian, jnf, "joint")
+    assert not experiment.stage_differences(shared, jnf, "joint")
+    assert experiment.stage_differences(gaussian, jnf, "experts") == ["model.flow"]
+    changed = dataclasses.replace(jnf, model=dataclasses.replace(jnf.model, beta=9.0))
+    assert experiment.stage_differences(changed, jnf, "joint") == ["model.beta"]
+    longer = {**jnf.training, "joint": dataclasses.replace(jnf.training["joint"], num_steps=7)}
+    assert experiment.stage_differences(dataclasses.replace(jnf, training=longer), jnf, "joint") == ["training.joint.num_steps"]
+
+
 def test_what_is_measured_is_not_measured_again(tmp_path):
     first, folder, _ = commands(tmp_path, "jnf", evaluate="--num-observations 7")
     assert [command[0] for command in first] == ["train", "evaluate", "figures"]

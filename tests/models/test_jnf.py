@@ -7,14 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from experiments import experiment
 from jnf_jax import specs, subsets
 from jnf_jax.data import linear_gaussian
-from jnf_jax.flows import identity
+from jnf_jax.flows import identity, maf
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
+from jnf_jax.posteriors import hmc
 from jnf_jax.projectors import base as projectors
+from jnf_jax.projectors import contrastive
 from jnf_jax.training import stages
 
 NUM = 200
@@ -126,6 +129,38 @@ def test_rescaling_weighs_each_modality_by_the_largest_over_its_own_size():
     np.testing.assert_allclose(second - first, -3 * metrics["log_likelihood/a"], rtol=1e-10)
 
 
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_a_full_covariance_can_be_the_exact_joint_posterior(covariance):
+    """That of linear decoders is one Gaussian, whose coordinates are correlated: one importance sample then tells the likelihood."""
+    modalities = {name: specs.ModalitySpec(shape=(3,), scale=0.7) for name in "ab"}
+    linear = {"network": mlp.Config(hidden=()), "joint_hidden": (), "flow": identity.Config()}
+    model = jnf.build(jnf.Config(latent_dim=2, joint_covariance=covariance, **linear), modalities)
+    params = jax.jit(model.init)(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    x = {name: rng.normal(size=(5, 3)) for name in modalities}
+    mean, true_covariance = exact(model, params, x)
+    slope = np.concatenate([exact(model, params, {**dict.fromkeys(x, np.zeros((3, 3))), n: np.eye(3)})[0] for n in x])
+    offset = exact(model, params, {name: np.zeros((1, 3)) for name in x})[0]
+    factor = np.linalg.cholesky(true_covariance)
+    scale = np.diag(factor)
+    head = params["joint"]["head"]["params"]
+    head["loc"] = {"kernel": slope - offset, "bias": offset[0]}
+    head["scale"] = {"kernel": 0 * head["scale"]["kernel"], "bias": np.log(np.expm1(scale - 1e-4)) - np.log(np.e - 1)}
+    if covariance == "full":
+        assert not np.any(head["lower"]["kernel"])  # untrained, it is diagonal
+        head["lower"] = {"kernel": head["lower"]["kernel"], "bias": (factor / scale[:, None])[1, :1]}
+    weight = [np.asarray(params["decoders"][name]["params"]["Dense_0"]["kernel"]).T for name in x]
+    marginal = scipy.stats.multivariate_normal(cov=np.vstack(weight) @ np.vstack(weight).T + 0.7**2 * np.eye(6))
+    found = model.log_likelihood(params, jax.random.key(1), x, num_importance=1)
+    close = np.abs(np.asarray(found) - marginal.logpdf(np.concatenate(list(x.values()), 1))) < 1e-4
+    assert close.all() == (covariance == "full")
+    if covariance == "full":
+        z = np.asarray(model.sample_posterior(params, jax.random.key(2), x, num_samples=4_000)[0]) - mean
+        correlation = lambda c: c[0, 1] / np.sqrt(c[0, 0] * c[1, 1])
+        assert abs(correlation(true_covariance)) > 0.2
+        np.testing.assert_allclose(correlation(np.cov(z.reshape(-1, 2).T)), correlation(true_covariance), atol=4.5 / np.sqrt(20_000))
+
+
 def test_beta_weighs_the_kl_term():
     modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "ab"}
     config = lambda beta: jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), joint_hidden=(), beta=beta)
@@ -167,6 +202,43 @@ def test_nonsense_is_refused(options, message):
 def test_one_modality_is_refused():
     with pytest.raises(ValueError, match="at least two modalities"):
         jnf.build(jnf.Config(), {"a": specs.ModalitySpec(shape=(2,))})
+
+
+def test_frozen_features_see_images_on_their_support():
+    image = specs.ModalitySpec(shape=(6, 6, 1), support=(0.0, 1.0))
+    kernel = jnp.ones((3, 3, 1, 2), jnp.float32)  # `lax.conv` takes floats alone
+    convolved = lambda x: jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    features = projectors.given({name: lambda x: convolved(x).mean((1, 2)) for name in "ab"})
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), projected_hidden=(8,), flow=identity.Config())
+    model = jnf.build(config, {name: image for name in "ab"}, projector=features)
+    params = jax.jit(model.init)(jax.random.key(0))
+    white = jnp.full((3, 6, 6, 1), 255, jnp.uint8)
+    np.testing.assert_allclose(model.project(params, "a", white), 9, rtol=1e-6)
+
+
+def test_stage_1_depends_on_no_field_but_those_it_is_said_to():
+    """Whatever the other fields, the same parameters give the same loss."""
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), joint_hidden=(8,), flow=maf.Config(hidden=(8,)))
+    others = {
+        "projector": contrastive.Config(dim=2),
+        "projected_hidden": (4,),
+        "flow": identity.Config(),
+        "wide_experts": True,
+        "sampler": hmc.Config(num_chains=2),
+    }
+    fields = {field.name for field in dataclasses.fields(jnf.Config)}
+    assert fields == {*others, *jnf.Config.OF_STAGE["joint"]}
+    batch = {name: jnp.asarray(np.random.default_rng(i).normal(size=(5, 4))) for i, name in enumerate("ab")}
+    model = jnf.build(config, modalities)
+    params = jax.jit(model.init)(jax.random.key(0))
+    loss = model.stages[0].loss(params, jax.random.key(1), batch)[0]
+    other = jnf.build(dataclasses.replace(config, **others), modalities)
+    changed = jax.jit(other.init)(jax.random.key(0))
+    params = {**changed, "joint": params["joint"], "decoders": params["decoders"]}
+    joint = next(stage for stage in other.stages if stage.name == "joint")
+    np.testing.assert_array_equal(joint.loss(params, jax.random.key(1), batch)[0], loss)
+    jax.tree.map(np.testing.assert_array_equal, changed["joint"], params["joint"])  # the same start as well
 
 
 def test_frozen_features_of_ones_own_take_a_projectors_place():

@@ -47,11 +47,19 @@ def test_every_schedule_trains(schedule):
     np.testing.assert_allclose(params["slope"], 2, atol=0.2)
 
 
-def test_the_plateau_schedule_lowers_the_rate():
-    stage = regression(loss=lambda params, batch: jnp.sign(params["slope"] - 1e-3) * params["slope"] + 0 * batch["x"].mean())
+@pytest.mark.parametrize("level", [-1_000.0, 0.0, 1_000.0])
+def test_the_plateau_schedule_lowers_the_rate_after_so_many_validations_without_a_better_loss(level):
+    stage = regression(loss=lambda params, batch: level + params["slope"] + 0 * batch["x"].mean())
     states = Recorder()
-    train(stage, dataclasses.replace(CONFIG, num_steps=100, schedule="plateau", plateau_patience=2), checkpoints=states)
-    assert float(states.states[-1].train.rate_scale) < 0.5
+    falling = dataclasses.replace(CONFIG, num_steps=100, schedule="plateau", plateau_patience=2)
+    train(stage, falling, checkpoints=states)
+    assert float(states.states[-1].train.rate_scale) == 1
+    constant = regression(loss=lambda params, batch: level + 0 * params["slope"] + 0 * batch["x"].mean())
+    states = Recorder()
+    train(constant, falling, checkpoints=states)
+    scales = [float(state.train.rate_scale) for state in states.states]
+    np.testing.assert_allclose(scales, [0.1 ** (number // 2) for number in range(len(scales))], rtol=1e-6)
+    assert scales[-1] < 0.05
 
 
 class Recorder:
