@@ -18,7 +18,6 @@ from jnf_jax import configs, types
 from jnf_jax.models import base
 from jnf_jax.training import sharding, step
 
-
 _PLATEAU_FACTOR = 0.1  # on the learning rate
 
 

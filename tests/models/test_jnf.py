@@ -158,7 +158,9 @@ def test_a_full_covariance_can_be_the_exact_joint_posterior(covariance):
         z = np.asarray(model.sample_posterior(params, jax.random.key(2), x, num_samples=4_000)[0]) - mean
         correlation = lambda c: c[0, 1] / np.sqrt(c[0, 0] * c[1, 1])
         assert abs(correlation(true_covariance)) > 0.2
-        np.testing.assert_allclose(correlation(np.cov(z.reshape(-1, 2).T)), correlation(true_covariance), atol=4.5 / np.sqrt(20_000))
+        np.testing.assert_allclose(
+            correlation(np.cov(z.reshape(-1, 2).T)), correlation(true_covariance), atol=4.5 / np.sqrt(20_000)
+        )
 
 
 def test_beta_weighs_the_kl_term():
