@@ -29,7 +29,7 @@ _DECIBELS = 80.0
 _POINTS = 100
 _RECORDINGS = files.RawFile(
     name="fsdd/fsdd_8k_int16.npz",
-    hint="It holds the Free Spoken Digit Dataset as audio (all recordings), offsets [R + 1], label [R] and index [R].",
+    hint="It is made once from the recordings of the Free Spoken Digit Dataset by `python -m experiments.convert_fsdd`.",
 )
 _UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases/pendigits/"
 _STROKES = {

@@ -9,7 +9,7 @@ import numpy as np
 from jnf_jax import configs, specs
 from jnf_jax.data import files, mnist, overlay, pairing, prepared, source
 
-_HINT = "They are the background pictures of PolyMNIST and its extension; the README lists which data set takes which."
+_HINT = "They are the background pictures of PolyMNIST and of its extension (github.com/rooshenasgroup/sbmae), under their own names."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,8 @@ def load(
     """Returns a split of a data set, prepared first where it is not.
 
     Args:
-      config: of the data set; its module's name is the data set's. Examples depend on all of its fields but the likelihood's.
+      config: of the data set; its module's name is the data set's. Examples depend on all of its fields but those of the likelihood,
+        `likelihood` and `scale`.
       split: which.
       specs: modality -> spec.
       dtypes: modality -> type of its values on disk.

@@ -22,7 +22,7 @@ class Config(configs.Component):
     Attributes:
       channels: of the first level; each further level has twice as many.
       max_channels: no level has more.
-      num_levels: levels, and so halvings; the published runs' 64 to 1024 channels at 28 pixels have 3.
+      num_levels: levels, and so halvings; 3 take 28 pixels to 4, and 64 channels to 512.
       blocks_per_level: residual blocks in a level.
       activation: relu, silu, gelu or tanh.
     """

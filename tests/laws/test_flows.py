@@ -33,7 +33,7 @@ def label(config):
 
 FLOWS = list(variants())
 WITH_PARAMETERS = [c for c in FLOWS if dataclasses.fields(c)]  # all but the identity
-NARROW = [c for c in FLOWS if not getattr(c, "widening", False)]
+NARROW = [c for c in FLOWS if getattr(c, "widening", None) is False]
 each_flow = pytest.mark.parametrize("config", FLOWS, ids=map(label, FLOWS))
 
 

@@ -16,8 +16,8 @@ CONFIG = experiment.Config(
         latent_dim=24,
         beta=2.5,
         network=conv.Config(channels=(16, 32), hidden=128, decoder_hidden=128),
-        # Conditioners of the published width fit held-out codes better (1.2 nats a modality) but their products are rougher: chains
-        # stick, and coherence from three modalities is lower (.94 against .96).
+        # Conditioners of the published width fit held-out codes better (1.2 nats a modality) but their products are rougher, and chains
+        # stick.
         flow=maf.Config(hidden=(32, 32)),
     ),
     training={
