@@ -125,13 +125,17 @@ def create(workdir: pathlib.Path, config: Config) -> None:
 def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
     """Returns the settings, by their names, that make a stage of two experiments differ; empty where one may take the other's.
 
-    A model's config tells in `OF_STAGE` which of its fields a stage depends on; where it does not, a stage depends on all.
+    A model's config tells in `NOT_OF_STAGE` which of its fields a stage does not depend on; where it does not tell, a stage depends on all.
     """
 
     def settings(config: Config) -> dict:
-        fields = getattr(config.model, "OF_STAGE", {}).get(stage) or [f.name for f in dataclasses.fields(config.model)]
-        model = {"type": type(config.model).__module__, **{name: getattr(config.model, name) for name in fields}}
-        return configs.to_json({"data": config.data, "model": model, "training": {stage: config.training.get(stage)}})
+        unused = getattr(config.model, "NOT_OF_STAGE", {}).get(stage, ())
+        model = {name: value for name, value in configs.to_json(config.model).items() if name not in unused}
+        return {
+            "data": configs.to_json(config.data),
+            "model": model,
+            "training": {stage: configs.to_json(config.training.get(stage))},
+        }
 
     return _differences(settings(first), settings(other))
 

@@ -60,15 +60,16 @@ class Config(configs.Component):
         prior, p(z|x) / p(z) being p(x|z) / p(x); where experts may, their product over p(z)^(|S|-1) is easily improper. Off, an
         expert's precision is 1 + 1/s^2, s the encoder's scale: the prior's and what x_j adds.
       sampler: the chains behind a product of experts.
-      OF_STAGE: stage -> the fields that it depends on; any other stage depends on all.
+      NOT_OF_STAGE: stage -> the fields that it does not depend on.
     """
 
-    OF_STAGE: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "projector": ("network", "networks", "precision", "projector"),
-        "joint": (
-            "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "network", "networks",
-            "precision", "joint_hidden", "joint_covariance",
+    NOT_OF_STAGE: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "projector": (
+            "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "joint_hidden", "joint_covariance",
+            "projected_hidden", "flow", "wide_experts", "sampler",
         ),
+        "joint": ("projector", "projected_hidden", "flow", "wide_experts", "sampler"),
+        "experts": ("sampler",),
     }  # fmt: skip
 
     latent_dim: int = 32
