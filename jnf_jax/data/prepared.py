@@ -73,7 +73,7 @@ def load(
     identity = {"settings": settings, "raw": dict(raw)}
     features = {key: tfds.features.Tensor(shape=spec.shape, dtype=dtypes[key], encoding="bytes") for key, spec in specs.items()}
     features = tfds.features.FeaturesDict(features | {_LABEL: tfds.features.Tensor(shape=(), dtype=np.int32)})
-    make_builder = lambda: _Builder(name=name, identity=identity, features=features, make=make)
+    make_builder = lambda: _builder_class()(name=name, identity=identity, features=features, make=make)
     builder = make_builder()
     if not builder.is_prepared():
         with _lease(builder.root):
@@ -100,7 +100,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.root = files.cache_directory() / "datasets" / name
         digest = hashlib.sha256(self._identity.encode()).hexdigest()[:16]
         config = tfds.core.BuilderConfig(name=digest, version=_VERSION)
-        self.BUILDER_CONFIGS = [config]
+        type(self).BUILDER_CONFIGS = [config]  # one that the class does not know is warned about
         self.root.mkdir(parents=True, exist_ok=True)
         super().__init__(data_dir=str(self.root.parent), config=config, version=_VERSION, file_format=_FORMAT)
 
@@ -128,6 +128,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             views = {name: np.ascontiguousarray(view(part)) for name, view in examples.views.items()}
             for i, label in enumerate(examples.labels[part]):
                 yield start + i, {name: view[i] for name, view in views.items()} | {_LABEL: np.int32(label)}
+
+
+def _builder_class() -> type[_Builder]:
+    class Builder(_Builder, skip_registration=True):
+        """A class of its own for each data set, which has its config."""
+
+    return Builder
 
 
 def _read(builder: tfds.core.DatasetBuilder, splits: Sequence[str]) -> dict[str, np.ndarray]:
