@@ -181,8 +181,9 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
                     num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
                 )  # fmt: skip
                 done[label] = _chain_summary(draws.info, _LONG_RHAT)
-            shares = [summary["share_below"] for summary in done.values()]
-            yield asked | {"smallest_share_below": min(shares), "share_below": float(np.mean(shares)), "by_subset": done}
+            shares = [summary["share_below"] for summary in done.values() if summary["share_below"] is not None]
+            smallest, mean = (min(shares), float(np.mean(shares))) if shares else (None, None)
+            yield asked | {"smallest_share_below": smallest, "share_below": mean, "by_subset": done}
         progress.update("long chains", len(chained), len(chained))
 
 

@@ -208,5 +208,7 @@ def _environment() -> dict:
 
 def _differences(old, new, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
+        if path == "data.specs" and list(old) != list(new):  # modalities have an order, and networks are trained in it
+            return [path]
         return [d for k in sorted({*old, *new}) for d in _differences(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
     return [] if old == new else [path]

@@ -54,9 +54,9 @@ def train(
     """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
     experiment.check_free(workdir, config, resume=resume)
     model, data = experiment.build(config)
-    stages.check(model, data["train"], config.training)
+    stages.check(model, data, config.training)
     if taken is not None:
-        _check_taken(config, model, *taken)
+        _check_taken(config, model, *taken, workdir)
     experiment.create(workdir, config)
     if taken is not None:
         _take_over(model, *taken, workdir)
@@ -109,40 +109,53 @@ def _catch_signals() -> list[int]:
     return received
 
 
-def _check_taken(config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None) -> None:
-    """Checks that another run's stages are what this experiment's would be.
+def _check_taken(
+    config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path
+) -> None:
+    """Checks that another run's stages are what this experiment's would be, and that they belong together.
 
     Raises:
-      ValueError: if the model has no such stage, or the other run has not finished it or trained it with other settings.
+      ValueError: if the model has no such stage; the other run has not finished it, or trained it with other settings, or its files are
+        damaged; it was trained on a stage that is not taken too; or this run has one of its own.
     """
     theirs = experiment.load(other)
-    for name in _stages(model, names):
-        if not (other / "params" / name).is_dir():
-            raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
+    taken = _stages(model, names)
+    for stage in taken:
+        name = stage.name
+        if absent := set(stage.needs) - {s.name for s in taken}:
+            raise ValueError(
+                f"Expected {sorted(absent)} to be taken too, on which stage {name!r} was trained, got {names} alone."
+            )
         if differing := experiment.stage_differences(config, theirs, name):
             raise ValueError(f"Expected a stage {name!r} of this experiment's settings in {other}, got others of {differing}.")
+        if (digests := stages.finished(other, stage).digests()) is None:
+            raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
         stages.check_fits(model, other, name)
+        if stages.finished(workdir, stage).digests() not in (None, digests):
+            raise ValueError(f"Expected no stage {name!r} yet in {workdir}, or that of {other}, got another.")
 
 
 def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> None:
-    """Copies finished stages of another run; where this run already has one, it stays."""
-    missing = [name for name in _stages(model, names) if not (workdir / "params" / name).exists()]
-    for name in missing:
-        target = workdir / "params" / name
+    """Copies finished stages of another run, as far as they are not here already."""
+    taken = _stages(model, names)
+    checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
+    for stage in taken:
+        if stages.finished(workdir, stage).newest() is not None:
+            continue
+        target = workdir / "params" / stage.name
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(target.name + ".tmp")
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(other / "params" / name, unfinished)
+        shutil.copytree(other / "params" / stage.name, unfinished)
+        shutil.rmtree(target, ignore_errors=True)  # what a killed process left
         unfinished.rename(target)
-    if missing:
-        checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": missing})
 
 
-def _stages(model: base.Model, names: list[str] | None) -> list[str]:
+def _stages(model: base.Model, names: list[str] | None) -> list[base.Stage]:
     known = [stage.name for stage in model.stages]
     if unknown := set(names or []) - set(known):
         raise ValueError(f"Expected stages of {known}, got {sorted(unknown)}.")
-    return names or known[:1]
+    return [stage for stage in model.stages if stage.name in (names or known[:1])]
 
 
 if __name__ == "__main__":

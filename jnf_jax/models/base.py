@@ -29,6 +29,7 @@ class Stage:
       annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
         in place of `loss`, which validation goes by; None where that is `loss` itself.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
+      needs: the stages whose weights it is trained on; they come before it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     annealed: Callable[[types.Params, types.Array, Any, types.Array], tuple[types.Array, Metrics]] | None = None
     begin: Callable[[types.Params], types.Params] | None = None
     whole_batches: bool = False
+    needs: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

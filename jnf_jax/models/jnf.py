@@ -166,6 +166,7 @@ def build(
 def stages(parts: Parts) -> tuple[base.Stage, ...]:
     """Returns the stages: the projector's, where there is one to train, the joint VAE's and the experts'."""
     config = parts.config
+    projected = parts.projector is not None and parts.projector.loss is not None
     joint = base.Stage(
         name="joint",
         trainable=("joint", "decoders"),
@@ -178,13 +179,14 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
         loss=functools.partial(expert_loss, parts),
         prepare=functools.partial(prepare_experts, parts),
         begin=begin_experts if parts.projector is None else None,
+        needs=("projector", "joint") if projected else ("joint",),
     )
-    if parts.projector is None or parts.projector.loss is None:
+    if not projected:
         return joint, experts
     projector = base.Stage(
         name="projector",
         trainable=("projector",),
-        loss=lambda params, key, batch: parts.projector.loss(params["projector"], key, batch),
+        loss=lambda params, key, batch: parts.projector.loss(params["projector"], key, parts.modalities.canonical(batch)),
         whole_batches=True,
     )
     return projector, joint, experts

@@ -38,7 +38,7 @@ class GaussianHead(nn.Module):
         loc = nn.Dense(self.dim, name="loc")(features)
         raw = nn.Dense(self.dim, name="scale")(features)
         gaussian = types.Gaussian(loc=loc, scale=positive(raw, self.scale_transform))
-        if not self.full:
+        if not self.full or self.dim == 1:
             return gaussian
         entries = nn.Dense(self.dim * (self.dim - 1) // 2, name="lower", kernel_init=nn.initializers.zeros)(features)
         lower = jnp.zeros((*loc.shape, self.dim), loc.dtype).at[..., *jnp.tril_indices(self.dim, -1)].set(entries)

@@ -100,8 +100,8 @@ def sample(
 def wall(z: types.Array, outside: float | None) -> types.Array:
     """Returns a penalty `[]`: nothing inside the ball that holds all but `outside` of the prior's mass, steep beyond it.
 
-    Experts are learnt from codes, and codes lie in that ball. Beyond it a flow extrapolates, and division by the prior's tail turns any excess
-    into modes that no data stand behind.
+    Experts are learnt from codes, and as long as `outside` is small codes lie in that ball. Beyond it a flow extrapolates, and division by the
+    prior's tail turns any excess into modes that no data stand behind. A larger `outside` cuts codes off as well.
     """
     if outside is None:
         return jnp.zeros((), z.dtype)

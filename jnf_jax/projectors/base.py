@@ -20,7 +20,7 @@ class Loss(Protocol):
     def __call__(
         self, params: types.Params, key: types.Array, batch: types.Batch
     ) -> tuple[types.Array, dict[str, types.Array]]:
-        """Maps the projector's params and modality -> x [B, *shape] to (scalar, metrics)."""
+        """Maps the projector's params and modality -> x [B, *shape], canonical, to (scalar, metrics)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Projector:
 
     Attributes:
       init: (key) -> params.
-      project: (params, name, x `[B, *shape]`, canonical) -> g_j(x_j) `[B, K]`.
+      project: (params, name, x) -> g_j(x_j) `[B, K]`, x `[B, *shape]` canonical: what networks see (`distributions.canonical`).
       loss: what it minimises; None where there is nothing to train.
     """
 

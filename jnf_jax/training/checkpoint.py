@@ -77,6 +77,15 @@ class Directory:
             raise ValueError(f"Expected a whole checkpoint in {self.path}, got damaged ones only: {'; '.join(self.damaged)}.")
         return None
 
+    def digests(self) -> dict[str, str] | None:
+        """Returns file -> sha256 of the newest whole step, None where no step was ever finished.
+
+        Raises:
+          ValueError: if every step is damaged.
+        """
+        step = self.newest()
+        return None if step is None else json.loads(self._manifest(step).read_text())["files"]
+
     def check(self, like: Any) -> None:
         """Checks that the newest finished step has the leaves of `like`, arrays or their shapes.
 

@@ -96,12 +96,12 @@ class Report:
 
 
 class NonFiniteError(ValueError):
-    """The loss or its gradient was not finite; `params` are the weights before that step."""
+    """A loss or its gradient was not finite; `params` are the weights before that step, or those that were validated."""
 
-    def __init__(self, stage: str, failed_step: int, params: types.Params):
+    def __init__(self, stage: str, failed_step: int, params: types.Params, *, what: str = "loss and gradient"):
         super().__init__(
-            f"Expected a finite loss and gradient, got none at step {failed_step} of stage {stage!r}, whose last checkpoint is kept: a "
-            "smaller learning rate or clip_norm may help."
+            f"Expected a finite {what}, got none at step {failed_step} of stage {stage!r}: other data there, or in a run of its own "
+            "a smaller learning rate or clip_norm, may help."
         )
         self.failed_step = failed_step
         self.params = params
@@ -148,7 +148,7 @@ def fit(
       params with the stage's best weights, and whether the stage ran to its end.
 
     Raises:
-      NonFiniteError: if the loss or a gradient was not finite.
+      NonFiniteError: if the loss or a gradient was not finite, or no validation loss so far.
       ValueError: if there are fewer examples than one batch, or the batch does not split over the mesh.
     """
     mesh = mesh or sharding.make_mesh()
@@ -185,6 +185,8 @@ def fit(
         on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
         if failed >= 0:
             raise NonFiniteError(stage.name, int(failed), {**params, **state.train.trainable})
+        if validated is not None and not np.isfinite(state.best_loss):
+            raise NonFiniteError(stage.name, taken, {**params, **state.train.trainable}, what="validation loss")
         stopping = should_stop()
         if checkpoints is not None and (validated is not None or stopping):
             checkpoints.save(state, step=taken)

@@ -43,7 +43,7 @@ def train(
     Raises:
       ValueError: as `check`.
     """
-    check(model, data["train"], settings)
+    check(model, data, settings)
     params = jax.jit(model.init)(keys.stream(key, "init"))
     for stage in model.stages:
         done = finished(folder, stage)
@@ -75,19 +75,36 @@ def train(
     return params, True
 
 
-def check(model: base.Model, data: source.Source, settings: Mapping[str, fit.Config]) -> None:
+def check(model: base.Model, data: Mapping[str, source.Source], settings: Mapping[str, fit.Config]) -> None:
     """Checks, before anything is compiled or written, that a model can be trained on these data by these settings.
+
+    Args:
+      model: the model.
+      data: with the splits `train` and `validation`.
+      settings: stage -> how it is trained.
 
     Raises:
       ValueError: if a stage has no settings, or settings no stage; a batch is larger than the data or does not split over the
-        devices; or the networks do not fit the data.
+        devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
     """
     names = [stage.name for stage in model.stages]
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
     for config in settings.values():
-        fit.check_batch(len(data), config.batch_size)
-    jax.eval_shape(model.init, jax.random.key(0))
+        fit.check_batch(len(data["train"]), config.batch_size)
+    key = jax.random.key(0)
+    params = jax.eval_shape(model.init, key)
+    for stage in model.stages:
+        if stage.begin is not None:
+            params = jax.eval_shape(stage.begin, params)
+        sizes = {settings[stage.name].batch_size}
+        if stage.whole_batches:  # a loss that is a mean over examples takes a validation's last, smaller batch as well
+            sizes |= {min(len(data["validation"]), *sizes)}
+        for size in sizes:
+            batch = {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for name, x in data["train"].arrays.items()}
+            if stage.prepare is not None:
+                batch = jax.eval_shape(stage.prepare, params, batch)
+            jax.eval_shape(stage.loss, params, key, batch)
 
 
 def load(model: base.Model, folder: pathlib.Path) -> types.Params:

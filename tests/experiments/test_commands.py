@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +138,10 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
         (["linear_gaussian/jnf"], "got no --workdir"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--data.num-train", "40"], "at least one batch of 500"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "got others of"),
+        (
+            ["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}", "--init-stages", "experts"],
+            "['joint'] to be taken",
+        ),
     ],
 )
 def test_mistakes_get_one_clear_line(whole, tmp_path, arguments, message):
@@ -146,6 +151,70 @@ def test_mistakes_get_one_clear_line(whole, tmp_path, arguments, message):
     assert message in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "new" / "config.json").exists()  # the corrected command finds the folder empty
+
+
+def test_a_stage_of_another_run_is_taken_as_it_is(whole, tmp_path):
+    other = [*SHORT, "--model.flow.hidden", "4", "4"]
+    run("train", "linear_gaussian/jnf", "--workdir", tmp_path / "run", "--init-from", whole, *other)
+    for path in (whole / "params" / "joint").rglob("*"):
+        if path.is_file():
+            assert (tmp_path / "run" / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    assert json.loads((tmp_path / "run" / "taken.json").read_text()) == {"from": str(whole), "stages": ["joint"]}
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in rows} == {"experts"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ("unfinished", "Expected a finished stage 'joint'"),
+        ("damaged", "damaged ones only"),
+        ("own", "Expected no stage 'joint' yet"),
+        (None, None),
+    ],
+)
+def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp_path, broken, message):
+    import jax
+
+    from experiments import experiment, train
+
+    other, workdir = tmp_path / "other", tmp_path / "run"
+    shutil.copytree(whole, other)
+    manifest = other / "params" / "joint" / "400.json"
+    assert manifest.exists()
+    if broken == "unfinished":
+        manifest.unlink()
+    elif broken == "damaged":
+        next(p for p in manifest.with_suffix("").rglob("*") if p.is_file() and p.stat().st_size).write_bytes(b"?")
+    elif broken == "own":
+        (workdir / "params").mkdir(parents=True)
+        shutil.copytree(whole / "params" / "experts", workdir / "params" / "joint")
+    config = experiment.load(whole)
+    with jax.enable_x64(False):  # as the run was trained
+        model, _ = experiment.build(config)
+        check = lambda: train._check_taken(config, model, other, ["joint"], workdir)
+        if broken is None:
+            check()
+        else:
+            with pytest.raises(ValueError, match=message):
+                check()
+
+
+def test_chains_too_short_for_a_diagnosis_say_nothing():
+    import numpy as np
+
+    from experiments import evaluate, tables
+    from jnf_jax import types
+
+    values = {"acceptance": 0.8, "divergences": 0, "improper": False, "rhat": np.nan, "ess": np.nan}
+    info = types.Info(*(np.full(5, values.get(field, 0.1)) for field in types.Info._fields))
+    summary = evaluate._chain_summary(info, 1.5)
+    assert summary["share_below"] is None
+    assert summary["untrusted"]["rhat"] == []
+    assert tables.number(summary["rhat_largest"], ".3f") == "-"
+    told = evaluate._chain_summary(info._replace(rhat=np.array([1.0, 1.2, 2.0, np.nan, 1.0])), 1.5)
+    assert told["share_below"] == pytest.approx(0.6)
+    assert told["untrusted"]["rhat"] == [2, 3]
 
 
 def test_help_lists_every_field_with_its_meaning():

@@ -8,7 +8,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments import report
+from experiments import experiment, report
+from jnf_jax import configs
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -54,6 +55,15 @@ def test_seeds_are_one_row_with_mean_and_deviation(runs):
     lines = report.markdown(groups).splitlines()
     assert len(lines) == 4
     assert {line.count("|") for line in lines} == {len(columns) + 1}
+
+
+def test_a_config_from_before_a_field_is_one_with_its_default(runs):
+    config = configs.to_json(experiment.find("polydigits/jnf"))
+    for seed, folder in enumerate(runs[:2]):
+        (folder / "config.json").write_text(json.dumps({**config, "seed": seed}))
+    del config["model"]["joint_covariance"]
+    (runs[0] / "config.json").write_text(json.dumps(config))
+    assert len(report.grouped([report.load(folder) for folder in runs[:2]])) == 1
 
 
 def test_a_run_without_evaluation_is_refused(runs):

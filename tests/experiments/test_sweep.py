@@ -1,6 +1,8 @@
 import dataclasses
 
 from experiments import experiment, sweep
+from jnf_jax import specs
+from jnf_jax.data import arrays
 
 
 def commands(tmp_path, model, data="extended_polymnist", **options):
@@ -34,6 +36,16 @@ def test_a_stage_is_another_runs_where_all_that_it_depends_on_agrees():
     assert experiment.stage_differences(changed, jnf, "joint") == ["model.beta"]
     longer = {**jnf.training, "joint": dataclasses.replace(jnf.training["joint"], num_steps=7)}
     assert experiment.stage_differences(dataclasses.replace(jnf, training=longer), jnf, "joint") == ["training.joint.num_steps"]
+
+
+def test_modalities_in_another_order_are_other_data():
+    both = {"scan": specs.ModalitySpec(shape=(4,)), "blood": specs.ModalitySpec(shape=(2,))}
+    first, other = (
+        dataclasses.replace(experiment.find("polydigits/jnf"), data=arrays.Config(path="mine.npz", specs=order))
+        for order in (both, dict(reversed(both.items())))
+    )
+    assert not experiment.stage_differences(first, first, "joint")
+    assert experiment.stage_differences(first, other, "joint") == ["data.specs"]
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path):

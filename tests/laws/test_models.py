@@ -35,10 +35,12 @@ def small(module):
 
 
 MODELS = [small(module) for module in discover.modules("models")]
-MODELS += [  # and with a projector, where a model takes one; a model cannot tell them apart
-    dataclasses.replace(model, projector=discover.modules("projectors")[0].Config(dim=2), projected_hidden=(8,))
+MODELS += [  # and with all that has parameters of its own, where a model takes it: a projector (it cannot tell them apart), correlations
+    dataclasses.replace(
+        model, projector=discover.modules("projectors")[0].Config(dim=2), projected_hidden=(8,), joint_covariance="full"
+    )
     for model in MODELS
-    if hasattr(model, "projector")
+    if {"projector", "joint_covariance"} <= {f.name for f in dataclasses.fields(model)}
 ]
 
 

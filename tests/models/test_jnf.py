@@ -218,6 +218,42 @@ def test_frozen_features_see_images_on_their_support():
     np.testing.assert_allclose(model.project(params, "a", white), 9, rtol=1e-6)
 
 
+def test_a_projector_is_trained_on_what_it_is_used_on():
+    seen = {}
+
+    def loss(params, key, batch):
+        seen["trained"] = (batch["a"].dtype, float(batch["a"].max()))
+        return params["scale"] * batch["a"].mean(), {}
+
+    def project(params, name, x):
+        seen["used"] = (x.dtype, float(x.max()))
+        return params["scale"] * x.reshape(len(x), -1)
+
+    own = projectors.Projector(init=lambda key: {"scale": jnp.ones(())}, project=project, loss=loss)
+    image = specs.ModalitySpec(shape=(2, 2, 1), support=(0.0, 1.0))
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), projected_hidden=(8,), flow=identity.Config())
+    model = jnf.build(config, {name: image for name in "ab"}, projector=own)
+    assert [(stage.name, stage.needs) for stage in model.stages] == [
+        ("projector", ()), ("joint", ()), ("experts", ("projector", "joint"))
+    ]  # fmt: skip
+    params, white = {"projector": {"scale": jnp.ones(())}}, jnp.full((3, 2, 2, 1), 255, jnp.uint8)
+    with jax.disable_jit():
+        model.stages[0].loss(params, jax.random.key(0), {"a": white, "b": white})
+        model.project(params, "a", white)
+    assert seen["trained"] == seen["used"]
+    assert seen["used"][1] == 1
+
+
+def test_one_dimension_has_no_correlations():
+    config = jnf.Config(
+        latent_dim=1, joint_covariance="full", network=mlp.Config(hidden=()), joint_hidden=(), flow=identity.Config()
+    )
+    model = jnf.build(config, {name: specs.ModalitySpec(shape=(2,)) for name in "ab"})
+    assert all(
+        leaf.size for leaf in jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0)))
+    )  # Orbax saves no empty array
+
+
 def test_stage_1_does_not_depend_on_the_fields_said_to_be_none_of_its():
     """Whatever the other fields, the same parameters give the same loss."""
     modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}

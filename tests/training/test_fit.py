@@ -115,6 +115,22 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights():
     np.testing.assert_array_equal(caught.value.params["frozen"], PARAMS["frozen"])
 
 
+def test_untrained_weights_are_not_the_best_of_a_stage_whose_validation_never_is_finite():
+    held_out = {**data(20), "y": np.full(20, np.inf)}
+    with pytest.raises(fit.NonFiniteError, match=r"finite validation loss, got none at step 10 of stage") as caught:
+        fit.fit(regression(), PARAMS, jax.random.key(0), data(), held_out, config=CONFIG)
+    assert float(caught.value.params["slope"]) > 0
+
+
+def test_one_validation_that_is_not_finite_is_no_better_one():
+    losses = iter([jnp.asarray(3.0), jnp.asarray(jnp.nan), jnp.asarray(jnp.inf)])
+    state = fit._initial_state(regression(), PARAMS, fit.make_optimizer(CONFIG))
+    for loss in losses:
+        state = fit._judge(state, loss, CONFIG)
+    assert float(state.best_loss) == 3
+    assert int(state.since_best) == 2
+
+
 def test_early_stopping():
     reports = []
     stage = regression(loss=lambda params, batch: params["slope"] ** 2 + 0 * batch["x"].mean())

@@ -1,0 +1,84 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax import specs
+from jnf_jax.data import source
+from jnf_jax.models import base, jnf
+from jnf_jax.networks import mlp
+from jnf_jax.projectors import dcca
+from jnf_jax.training import checkpoint, fit, stages
+
+SETTINGS = fit.Config(num_steps=40, batch_size=8, learning_rate=0.05, steps_per_call=10, calls_per_validation=1)
+
+
+SPECS = {"x": specs.ModalitySpec(shape=(1,))}
+
+
+def regression():
+    """A model of one stage that learns a slope; what it cannot do is not there."""
+    loss = lambda params, key, batch: (((params["slope"] - 2) * batch["x"] ** 2).mean() ** 2, {})
+    names = ("sample_prior", "sample_posterior", "posterior_log_density", "decode", "log_likelihood", "elbo")
+    return base.Model(
+        specs=SPECS,
+        latent_dim=1,
+        init=lambda key: {"slope": jnp.zeros(())},
+        stages=(base.Stage(name="slope", trainable=("slope",), loss=loss),),
+        **dict.fromkeys(names),
+    )
+
+
+def splits(modalities, *, train, validation):
+    rng = np.random.default_rng(0)
+    return {
+        split: source.Source(
+            specs=modalities, arrays={name: rng.normal(size=(num, *spec.shape)) for name, spec in modalities.items()}
+        )
+        for split, num in (("train", train), ("validation", validation))
+    }
+
+
+def test_a_damaged_checkpoint_is_told_with_the_step_that_training_really_continues_at(tmp_path):
+    model, data = regression(), splits(SPECS, train=50, validation=20)
+    stop = iter([False, False, True]).__next__
+    _, complete = stages.train(model, jax.random.key(0), data, settings={"slope": SETTINGS}, folder=tmp_path, should_stop=stop)
+    assert not complete
+    states = checkpoint.Directory(tmp_path / "checkpoints" / "slope")
+    assert states.steps() == [20, 30]
+    broken = next(p for p in (states.path / "30").rglob("*") if p.is_file() and p.stat().st_size)
+    broken.write_bytes(b"?")
+    resumed = []
+    params, complete = stages.train(
+        model,
+        jax.random.key(0),
+        data,
+        settings={"slope": SETTINGS},
+        folder=tmp_path,
+        on_resume=lambda *args: resumed.append(args),
+    )
+    assert complete
+    ((stage, step, damaged),) = resumed
+    assert (stage, step) == ("slope", 20)
+    assert len(damaged) == 1
+    assert str(broken) in damaged[0]
+    whole, _ = stages.train(model, jax.random.key(0), data, settings={"slope": SETTINGS})
+    np.testing.assert_array_equal(params["slope"], whole["slope"])
+
+
+@pytest.mark.parametrize(("batch", "validation", "message"), [(4, 40, "got 4"), (16, 5, "got 5"), (16, 40, None)])
+def test_a_batch_too_small_for_a_loss_is_refused_before_anything_is_trained(batch, validation, message):
+    """Also validation's only one."""
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), joint_hidden=(8,), projector=dcca.Config(dim=6))
+    model = jnf.build(config, modalities)
+    settings = {stage.name: dataclasses.replace(SETTINGS, batch_size=8) for stage in model.stages}
+    settings["projector"] = dataclasses.replace(SETTINGS, batch_size=batch)
+    data = splits(modalities, train=50, validation=validation)
+    if message is None:
+        stages.check(model, data, settings)
+    else:
+        with pytest.raises(ValueError, match=f"Expected a batch of more than 6 examples .* {message}"):
+            stages.check(model, data, settings)
