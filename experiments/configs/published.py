@@ -116,22 +116,25 @@ def quick(
     *,
     latent_dim: int = 24,
     beta: float | None = None,
+    joint_steps: int = 6_000,
     networks: Mapping[str, configs.Component] | None = None,
 ) -> experiment.Config:
     """Returns an experiment at a size for two CPU cores: small convolutions, a small latent space, some thousand steps.
 
     Pictures have a Gaussian likelihood of standard deviation 0.4 in place of the Laplace of scale 0.75, which learns digits long after so
     few steps (`polymnist_family.Config`). Chains are confined to the half of the prior's mass that is nearest to its mean: experts of the
-    same thing shift their product outwards, the further the more they are, to where no code lies (experiments/README.md).
+    same thing shift their product outwards, the further the more they are, to where no code lies. Some codes lie beyond that wall as well;
+    what is gained and lost by it is measured in experiments/README.md.
 
     Args:
       config: the published one.
       latent_dim: D.
       beta: in place of the config's.
+      joint_steps: steps of stage 1.
       networks: modality -> network where not the small convolutions.
     """
     training = {
-        "joint": fit.Config(num_steps=6_000, batch_size=64, learning_rate=2e-3),
+        "joint": fit.Config(num_steps=joint_steps, batch_size=64, learning_rate=2e-3),
         "experts": fit.Config(num_steps=4_000),
     }
     if "projector" in config.training:
