@@ -24,7 +24,12 @@ _ENTRY = "density"
 def mixture_draws(codes: np.ndarray, num_samples: int, *, num_components: int = 10, seed: int = 0) -> np.ndarray:
     """Returns draws `[S, D]` of a Gaussian mixture with full covariances, fitted to codes `[N, D]`."""
     mixture = sklearn.mixture.GaussianMixture(num_components, covariance_type="full", reg_covar=1e-4, random_state=seed)
-    return mixture.fit(codes).sample(num_samples)[0].astype(np.float32)
+    mixture.fit(codes)
+    covariances = mixture.covariances_.astype(
+        np.float64
+    )  # in float32 they are not symmetric enough for scikit-learn's own draws
+    mixture.covariances_ = (covariances + covariances.swapaxes(-1, -2)) / 2
+    return mixture.sample(num_samples)[0].astype(np.float32)
 
 
 def flow_draws(

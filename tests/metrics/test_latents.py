@@ -33,6 +33,12 @@ def test_fitted_densities_have_the_codes_moments(density):
     assert between < 0.08  # a Gaussian of these moments puts .10 there, the codes have less than .01
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_mixture_of_float32_codes_draws_without_complaint():
+    codes = np.random.default_rng(0).normal(size=(3_000, 24)) @ np.diag(np.linspace(0.1, 3, 24))
+    assert np.isfinite(latents.mixture_draws(codes.astype(np.float32), 100)).all()
+
+
 def test_cluster_accuracy_of_known_clusters():
     rng = np.random.default_rng(0)
     codes, side = crescents(rng, 500)
