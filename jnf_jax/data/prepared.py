@@ -105,9 +105,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         super().__init__(data_dir=str(self.root.parent), config=config, version=_VERSION, file_format=_FORMAT)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self, description=self._identity, features=self._feature_spec, disable_shuffling=True
-        )
+        return _Info(builder=self, description=self._identity, features=self._feature_spec, disable_shuffling=True)
 
     def _split_generators(self, dl_manager):
         """Splits go in pieces: beyond a gigabyte tensorflow-datasets would sort a split on disk, for which it needs TensorFlow."""
@@ -128,6 +126,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             views = {name: np.ascontiguousarray(view(part)) for name, view in examples.views.items()}
             for i, label in enumerate(examples.labels[part]):
                 yield start + i, {name: view[i] for name, view in views.items()} | {_LABEL: np.int32(label)}
+
+
+class _Info(tfds.core.DatasetInfo):
+    """What is known of a data set of our own, which no bucket holds."""
+
+    def initialize_from_bucket(self):
+        """Does nothing; tensorflow-datasets would make a temporary folder for what it finds there, and leave it."""
 
 
 def _builder_class() -> type[_Builder]:

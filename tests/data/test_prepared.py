@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -48,6 +49,14 @@ def cache(tmp_path, monkeypatch):
 
 def never(split):
     pytest.fail(f"{split} was made again")
+
+
+def test_nothing_is_left_in_the_temporary_folder(tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    load()
+    assert not list(temporary.iterdir())
 
 
 def test_what_is_read_is_what_was_made_and_is_made_once():
