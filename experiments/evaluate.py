@@ -198,7 +198,7 @@ def _chain_summary(info: types.Info, threshold: float) -> dict:
         "rhat_median": float(np.nanmedian(info.rhat)) if told else None,
         "rhat_largest": float(np.nanmax(info.rhat)) if told else None,
         "share_below": float(1 - unmixed.mean()) if told else None,
-        "ess_median": float(np.nanmedian(info.ess)) if told else None,
+        "ess_median": None if np.isnan(info.ess).all() else float(np.nanmedian(info.ess)),
         "improper": int(info.improper.sum()),
         "untrusted": {
             "rhat": np.flatnonzero(unmixed).tolist() if told else [],

@@ -215,6 +215,7 @@ def test_chains_too_short_for_a_diagnosis_say_nothing():
     told = evaluate._chain_summary(info._replace(rhat=np.array([1.0, 1.2, 2.0, np.nan, 1.0])), 1.5)
     assert told["share_below"] == pytest.approx(0.6)
     assert told["untrusted"]["rhat"] == [2, 3]
+    assert told["ess_median"] is None
 
 
 def test_help_lists_every_field_with_its_meaning():
