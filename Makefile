@@ -38,4 +38,4 @@ $(STAMP): requirements.txt setup.cfg pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) $(PEER) runs
+	rm -rf $(VENV) $(PEER)

@@ -22,7 +22,7 @@ def trained(
 
     A data set whose module has `classify` (canonical images `[N, *shape]` -> classes `[N]`) is judged by that rule.
     """
-    num_classes = int(np.max(data["test"].labels)) + 1
+    num_classes = 1 + max(int(np.max(data[split].labels)) for split in source.SPLITS)
     if (rule := getattr(sys.modules[type(config.data).__module__], "classify", None)) is not None:
         specs = data["test"].specs
 

@@ -12,7 +12,7 @@ from experiments import classifiers as classifier_cache
 from experiments import experiment, pictures
 from jnf_jax import distributions, keys
 from jnf_jax.data import source
-from jnf_jax.metrics import classifiers, coherence, inference_gap
+from jnf_jax.metrics import classifiers, coherence, inference_gap, reconstruction
 from jnf_jax.models import base
 from jnf_jax.training import stages, writers
 
@@ -105,8 +105,14 @@ def self_reconstruction(
     `agreement`: the share of draws that the modality's classifier gives the observation's class. `background_error`: root mean squared error, in units
     of an intensity in [0, 1], over the three columns at either side, where digits seldom reach; `background_error_of_the_mean`: that of
     the mean training image, what no knowledge of the observation gives.
+
+    Raises:
+      ValueError: if there is no such modality, or it is no image.
     """
     test = data["test"].take(num_observations)
+    images = [name for name, spec in test.specs.items() if reconstruction.is_image(spec.shape)]
+    if modality not in images:
+        raise ValueError(f"Expected a modality of {images}, the images, got {modality!r}.")
     spec = test.specs[modality]
     real = np.asarray(distributions.canonical(spec, test.arrays[modality]))
     with writers.Progress() as progress:

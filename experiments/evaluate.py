@@ -2,7 +2,7 @@
 
     python -m experiments.evaluate --workdir runs/demo [--num-observations 500] [--chains-only] [..]
 
-Writes `evaluation.json` into the run's folder and prints its tables. `--chains-only` runs the long chains behind
+Writes `evaluation.json` into the run's folder and prints its tables; one that was killed goes on where it was. `--chains-only` runs the long chains behind
 `hmc.long_chains` alone and adds them to the file.
 """
 
@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import time
 from collections.abc import Iterator
 
 import jax
@@ -18,7 +17,7 @@ import numpy as np
 import tyro
 
 from experiments import classifiers as classifier_cache
-from experiments import experiment, measures, tables
+from experiments import experiment, measures, parts, tables
 from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
 from jnf_jax.training import checkpoint, stages, writers
@@ -81,20 +80,27 @@ def main() -> int:
                 chains["long_chains"] = long
                 checkpoint.write_json(path, result)  # a subset takes minutes: none is lost
         else:
-            known, result = result, evaluate(arguments, config)
+            found = parts.Parts(arguments.workdir / "evaluation.parts.json", _asked(arguments))
+            known, result = result, evaluate(arguments, config, found)
             if (long := known.get("hmc", {}).get("long_chains")) is not None:
                 result["hmc"]["long_chains"] = long
             if "fid" in known:
                 result.setdefault("fid", known["fid"])
         checkpoint.write_json(path, result)
+        if not arguments.chains_only:
+            found.remove()
     tables.show(result)
     print(f"written: {path}")
     return 0
 
 
-def evaluate(arguments: Arguments, config: experiment.Config) -> dict:
+def _asked(arguments: Arguments) -> dict:
+    asked = dataclasses.asdict(arguments)
+    return {name: value for name, value in asked.items() if name != "workdir" and not name.startswith("chain")}
+
+
+def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts) -> dict:
     """Returns everything but the long chains."""
-    begun = time.monotonic()
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
     test = data["test"]
@@ -129,15 +135,30 @@ def evaluate(arguments: Arguments, config: experiment.Config) -> dict:
         )
         result["num_observations"] = len(run.test)
         if judges is not None:
-            result |= measures.joint(run, data, num_prior=arguments.num_prior, num_codes=arguments.num_codes)
-        result |= measures.conditional(
-            run, num_samples=arguments.num_samples, summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT)
-        )
+            result |= found.get(
+                "joint", lambda: measures.joint(run, data, num_prior=arguments.num_prior, num_codes=arguments.num_codes)
+            )
+        names = tuple(model.specs)
+        todo = [*subsets.proper(names), names]
+        by_subset = {}
+        for done, subset in enumerate(todo):
+            label = subsets.label(subset)
+            progress.update("subsets", done, len(todo), label)
+            measure = functools.partial(
+                measures.of_subset, run, subset, num_samples=arguments.num_samples,
+                summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT),
+            )  # fmt: skip
+            by_subset[subset] = found.get(f"subset {label}", measure)
+        progress.update("subsets", len(todo), len(todo), "")
+        result |= measures.conditional(run, by_subset)
         result["hmc"]["rhat_threshold"] = _SHORT_RHAT
-        result |= measures.likelihoods(
-            run, test, num_observations=arguments.num_likelihood, num_importance=arguments.num_importance
+        result |= found.get(
+            "likelihoods",
+            lambda: measures.likelihoods(
+                run, test, num_observations=arguments.num_likelihood, num_importance=arguments.num_importance
+            ),
         )
-    result["seconds"] = round(time.monotonic() - begun, 1)
+    result["seconds"] = found.seconds
     return result
 
 

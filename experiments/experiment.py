@@ -3,6 +3,7 @@
 config.json      every setting        environment.json   versions, devices, command line
 metrics.jsonl    training metrics     checkpoints/ params/   states and finished stages
 evaluation.json  what was measured    samples/ figures/      what to look at
+inference_gap.json  the same          taken.json             stages of another run
 """
 
 import contextlib
@@ -112,11 +113,18 @@ def check_free(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
             f"Expected an empty work directory, got a run in {workdir}: continue it with --resume, or choose another."
         )
     if differing := _differences(configs.to_json(load(workdir)), configs.to_json(config)):
-        raise ValueError(f"Expected the config of the run in {workdir}, got other values of {differing}.")
+        raise ValueError(
+            f"Expected the config of the run in {workdir}, got other values of {differing}: it is continued by the very arguments that began it."
+        )
 
 
 def create(workdir: pathlib.Path, config: Config) -> None:
-    """Makes the run's folder."""
+    """Makes the run's folder.
+
+    Raises:
+      ValueError: if its config could not be read back, for a component of it lies outside `jnf_jax` and `experiments`, for instance.
+    """
+    configs.from_json(configs.to_json(config))
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(workdir / "config.json", configs.to_json(config))
     checkpoint.write_json(workdir / "environment.json", _environment())

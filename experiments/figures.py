@@ -23,6 +23,8 @@ from jnf_jax.metrics import coherence
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages
 
+LAST = "any_to_any"  # written after all others
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -58,7 +60,6 @@ def main() -> int:
         return compare(arguments, folder, key)
     figures = {
         "losses": losses(arguments.workdir / "metrics.jsonl"),
-        "any_to_any": any_to_any(model, params, keys.stream(key, "any to any"), data["test"]),
         "latent_space": latent_space(model, params, keys.stream(key, "latent"), data["test"].take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"
@@ -66,11 +67,19 @@ def main() -> int:
         figures["coherence"] = coherence_by_size(result)
     if len(model.specs) > 2:
         figures["chains"] = chains(config, params, keys.stream(key, "chains"), data["test"].take(arguments.num_traced))
+    figures[LAST] = any_to_any(model, params, keys.stream(key, "any to any"), data["test"])
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=130)
-        plt.close(figure)
-        print(f"picture: {folder / name}.png")
+        _save(figure, folder / f"{name}.png")
     return 0
+
+
+def _save(figure: plt.Figure, path: pathlib.Path) -> None:
+    """Writes a picture so that nobody sees half of it."""
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, dpi=130, format="png")
+    temporary.replace(path)
+    plt.close(figure)
+    print(f"picture: {path}")
 
 
 def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
@@ -84,8 +93,7 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
         figure, result = comparisons.self_reconstruction(runs, key, data, modality)
         checkpoint.write_json(folder / f"{name}.json", result)
         print(json.dumps(result, indent=1))
-    figure.savefig(folder / f"{name}.png", dpi=130)
-    print(f"picture: {folder / name}.png")
+    _save(figure, folder / f"{name}.png")
     return 0
 
 

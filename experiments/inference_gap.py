@@ -2,7 +2,7 @@
 
     python -m experiments.inference_gap --workdir runs/toy [--num-observations 200] [..]
 
-Writes `inference_gap.json` into the run's folder: `by_subset.<subset>.mean` and `.standard_error`, in nats, of KL(p_theta(z | x_S) || q(z | x_S)). In two
+Writes `inference_gap.json` into the run's folder (one that was killed goes on where it was): `by_subset.<subset>.mean` and `.standard_error`, in nats, of KL(p_theta(z | x_S) || q(z | x_S)). In two
 latent dimensions it is computed on a grid, and beside it the floor that stage 1 leaves: the gap of the joint posterior averaged over what the
 unseen modalities could have been (training examples of the observation's class). Where posteriors see features g_j(x_j) alone, their
 target is p_theta(z | g_j(x_j)): the average of p_theta(z | x'_j) over the validation images x' whose features lie closest.
@@ -10,8 +10,8 @@ In more dimensions the KL is bounded from both sides; `mean` is the middle.
 """
 
 import dataclasses
+import functools
 import pathlib
-import time
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import experiment
+from experiments import experiment, parts
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import inference_gap
@@ -60,72 +60,76 @@ def main() -> int:
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    begun = time.monotonic()
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
-        measure = on_grid if model.latent_dim == 2 else by_chains
-        result = measure(arguments, model, params, data, progress) | {"seconds": round(time.monotonic() - begun, 1)}
         path = arguments.workdir / "inference_gap.json"
-        checkpoint.write_json(path, result)
+        asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name != "workdir"}
+        found = parts.Parts(path.with_name("inference_gap.parts.json"), asked)
+        result = measure(arguments, model, params, data, found, progress)
+        checkpoint.write_json(path, result | {"seconds": found.seconds})
+        found.remove()
     show(result)
     print(f"written: {path}")
     return 0
 
 
-def on_grid(arguments: Arguments, model: base.Model, params, data, progress) -> dict:
-    """Returns the exact gap of a model with two latent dimensions."""
-    test = data["test"].take(arguments.num_observations)
-    grid = inference_gap.make_grid(radius=arguments.radius, num=arguments.num_points)
+def measure(arguments: Arguments, model: base.Model, params, data, found: parts.Parts, progress: writers.Progress) -> dict:
+    """Returns the gap of every subset: exact with two latent dimensions, bounded with more."""
+    plane = model.latent_dim == 2
+    num = min(arguments.num_observations if plane else arguments.num_sampled, len(data["test"]))
+    how = (
+        {"method": "grid", "num_points": arguments.num_points}
+        if plane
+        else {"method": "chains", "num_draws": arguments.num_draws}
+    )
     names = tuple(model.specs)
     todo = [*subsets.proper(names), names]
-    result: dict = {"method": "grid", "num_observations": len(test), "num_points": arguments.num_points, "by_subset": {}}
-    for done, subset in enumerate(todo):
-        progress.update("subsets", done, len(todo), subsets.label(subset))
-        # equal observations have equal posteriors: each is tabulated once
-        part, back = (test, np.arange(len(test))) if len(subset) > 1 else _distinct(test, subset[0])
-        observed = {name: part.arrays[name] for name in subset}
-        ours = inference_gap.model_posterior(model, params, observed, grid)
-        truth = inference_gap.true_posterior(model, params, observed, grid)
-        gap = inference_gap.kl_on_grid(truth, ours, grid)
-        coarse, coarse_grid = inference_gap.coarser(truth, grid)
-        rough = inference_gap.kl_on_grid(coarse, inference_gap.coarser(ours, grid)[0], coarse_grid)
-        entry = {"given": "observation", **_summary(gap[back]), "grid_error": float(np.abs(gap - rough).max())}
-        if subset != names and test.labels is not None:
-            floor = _floor(arguments, model, params, observed, part.labels, data["train"], grid)
-            entry["floor"] = _summary(inference_gap.kl_on_grid(truth, floor, grid)[back])
-        if model.project is not None and len(subset) == 1:
-            target = _given_features(arguments, model, params, subset[0], part, data["validation"], grid)
-            entry = {
-                "given": "features",
-                **_summary(inference_gap.kl_on_grid(target, ours, grid)[back]),
-                "given_observation": entry,
-            }
-        result["by_subset"][subsets.label(subset)] = entry
-    progress.update("subsets", len(todo), len(todo))
-    return result
-
-
-def by_chains(arguments: Arguments, model: base.Model, params, data, progress) -> dict:
-    """Returns bounds of the gap of a model with any number of latent dimensions."""
-    test = data["test"].take(arguments.num_sampled)
-    names = tuple(model.specs)
-    todo = [*subsets.proper(names), names]
-    result: dict = {"method": "chains", "num_observations": len(test), "num_draws": arguments.num_draws, "by_subset": {}}
-    key = keys.stream(jax.random.key(arguments.seed), "inference gap")
+    by_subset = {}
     for done, subset in enumerate(todo):
         label = subsets.label(subset)
         progress.update("subsets", done, len(todo), label)
-        observed = {name: test.arrays[name] for name in subset}
-        gap = inference_gap.sampled_gap(model, params, keys.stream(key, label), observed, num_draws=arguments.num_draws)
-        result["by_subset"][label] = {
-            "given": "observation",
-            **_summary((gap.lower + gap.upper) / 2),
-            "lower": _summary(gap.lower),
-            "upper": _summary(gap.upper),
-            "two_sample_accuracy": _summary(gap.accuracy),
-            "rhat_largest": float(gap.info.rhat.max()),
-        }
+        gap = functools.partial(on_grid if plane else by_chains, arguments, model, params, data, subset)
+        by_subset[label] = found.get(label, gap)
     progress.update("subsets", len(todo), len(todo))
-    return result
+    return how | {"num_observations": num, "by_subset": by_subset}
+
+
+def on_grid(arguments: Arguments, model: base.Model, params, data, subset: subsets.Subset) -> dict:
+    """Returns the exact gap of one subset's posterior, of a model with two latent dimensions."""
+    test = data["test"].take(arguments.num_observations)
+    grid = inference_gap.make_grid(radius=arguments.radius, num=arguments.num_points)
+    # equal observations have equal posteriors: each is tabulated once
+    part, back = (test, np.arange(len(test))) if len(subset) > 1 else _distinct(test, subset[0])
+    observed = {name: part.arrays[name] for name in subset}
+    ours = inference_gap.model_posterior(model, params, observed, grid)
+    truth = inference_gap.true_posterior(model, params, observed, grid)
+    gap = inference_gap.kl_on_grid(truth, ours, grid)
+    coarse, coarse_grid = inference_gap.coarser(truth, grid)
+    rough = inference_gap.kl_on_grid(coarse, inference_gap.coarser(ours, grid)[0], coarse_grid)
+    entry = {"given": "observation", **_summary(gap[back]), "grid_error": float(np.abs(gap - rough).max())}
+    if len(subset) < len(model.specs) and test.labels is not None:
+        floor = _floor(arguments, model, params, observed, part.labels, data["train"], grid)
+        entry["floor"] = _summary(inference_gap.kl_on_grid(truth, floor, grid)[back])
+    if model.project is not None and len(subset) == 1:
+        target = _given_features(arguments, model, params, subset[0], part, data["validation"], grid)
+        of_features = _summary(inference_gap.kl_on_grid(target, ours, grid)[back])
+        entry = {"given": "features", **of_features, "given_observation": entry}
+    return entry
+
+
+def by_chains(arguments: Arguments, model: base.Model, params, data, subset: subsets.Subset) -> dict:
+    """Returns bounds of the gap of one subset's posterior, of a model with any number of latent dimensions."""
+    test = data["test"].take(arguments.num_sampled)
+    key = keys.stream(keys.stream(jax.random.key(arguments.seed), "inference gap"), subsets.label(subset))
+    observed = {name: test.arrays[name] for name in subset}
+    gap = inference_gap.sampled_gap(model, params, key, observed, num_draws=arguments.num_draws)
+    return {
+        "given": "observation",
+        **_summary((gap.lower + gap.upper) / 2),
+        "lower": _summary(gap.lower),
+        "upper": _summary(gap.upper),
+        "two_sample_accuracy": _summary(gap.accuracy),
+        "rhat_largest": float(gap.info.rhat.max()),
+    }
 
 
 def _floor(arguments, model, params, observed, labels, train: source.Source, grid) -> np.ndarray:

@@ -84,51 +84,49 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
     return result
 
 
-def conditional(run: Run, *, num_samples: int, summary: Callable[[types.Info], dict]) -> dict[str, Any]:
-    """Coherence, Fréchet distances, diversity, reconstructions, clusters and the chains' diagnostics, all from the same draws."""
+def of_subset(run: Run, subset: subsets.Subset, *, num_samples: int, summary: Callable[[types.Info], dict]) -> dict[str, Any]:
+    """Coherence, Fréchet distances, diversity, or reconstructions and clusters, and the chains' diagnostics, all from the same draws."""
     names, test = tuple(run.model.specs), run.test
-    by_subset: dict[subsets.Subset, dict[str, float]] = {}
-    distances: dict[subsets.Subset, dict[str, dict[str, float]]] = {}
-    fid: dict[subsets.Subset, dict[str, float]] = {}
-    varied: dict[str, dict[str, float]] = {}
-    chains: dict[str, dict] = {}
-    result: dict[str, Any] = {}
-    todo = [*subsets.proper(names), names]
-    for done, subset in enumerate(todo):
-        label = subsets.label(subset)
-        run.on_progress("subsets", done, len(todo), label)
-        draws = run.draw(subset, "posterior", test, num_samples)
-        if 1 < len(subset) < len(names):
-            chains[label] = summary(draws.info)
-        if subset == names:
-            result["reconstruction"] = reconstructions(run, draws.z[0])
-        elif run.inception is not None and names[0] not in subset:
-            fid[subset] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
-        if run.judges is None:
-            continue
-        judged = run.judge(draws.z[0])
-        targets = subset if subset == names else tuple(n for n in names if n not in subset)
-        classes = coherence.classes_of(judged)
-        by_subset[subset] = coherence.conditional(classes, test.labels, () if subset == names else subset)
-        if subset == names:
-            result["cluster_accuracy"] = latents.cluster_accuracy(draws.z[0], test.labels)
-            continue
-        distances[subset] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
-        if num_samples > 1:
-            varied[label] = _diversity(run, draws.z, targets)
-    run.on_progress("subsets", len(todo), len(todo), "")
-    result["hmc"] = {"by_subset": chains}
+    found: dict[str, Any] = {}
+    draws = run.draw(subset, "posterior", test, num_samples)
+    if 1 < len(subset) < len(names):
+        found["chains"] = summary(draws.info)
+    if subset == names:
+        found["reconstruction"] = reconstructions(run, draws.z[0])
+    elif run.inception is not None and names[0] not in subset:
+        found["fid"] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
+    if run.judges is None:
+        return found
+    judged = run.judge(draws.z[0])
+    found["coherence"] = coherence.conditional(coherence.classes_of(judged), test.labels, () if subset == names else subset)
+    if subset == names:
+        return found | {"cluster_accuracy": latents.cluster_accuracy(draws.z[0], test.labels)}
+    targets = tuple(name for name in names if name not in subset)
+    found["frechet"] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
+    if num_samples > 1:
+        found["diversity"] = _diversity(run, draws.z, targets)
+    return found
+
+
+def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns what `of_subset` found for every subset as an evaluation holds it: by what is measured, sizes averaged."""
+    of = lambda what: {subset: found[what] for subset, found in by_subset.items() if what in found}
+    labelled = lambda what: {subsets.label(subset): found for subset, found in of(what).items()}
+    names = tuple(run.model.specs)
+    result: dict[str, Any] = {"hmc": {"by_subset": labelled("chains")}, "reconstruction": by_subset[names]["reconstruction"]}
     if run.inception is not None:
         weights, real = run.inception
-        counts = {"num_generated": len(test), "num_real": len(real), "weights_sha256": weights.sha256}
-        result["fid"] = {"modality": names[0]} | counts | _by_size_and_subset(fid)
+        counts = {"num_generated": len(run.test), "num_real": len(real), "weights_sha256": weights.sha256}
+        result["fid"] = {"modality": names[0]} | counts | _by_size_and_subset(of("fid"))
     if run.judges is None:
         return result
-    result["reconstruction_coherence"] = by_subset.pop(names)
-    result["coherence"] = _by_size_and_subset(by_subset)
-    if any(distances.values()):
+    coherent = of("coherence")
+    result["cluster_accuracy"] = by_subset[names]["cluster_accuracy"]
+    result["reconstruction_coherence"] = coherent.pop(names)
+    result["coherence"] = _by_size_and_subset(coherent)
+    if any((distances := of("frechet")).values()):
         result["frechet"] = _frechet(run, distances)
-    if varied:
+    if varied := labelled("diversity"):
         values = [value for targets in varied.values() for value in targets.values()]
         result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
     return result
@@ -224,8 +222,9 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
         "num_real": len(next(iter(run.real.values())).features),
     }
     for kind in kinds:
-        by_subset = {subset: {name: d[kind] for name, d in targets.items()} for subset, targets in distances.items()}
-        result[kind] = _by_size_and_subset(by_subset)
+        # which kinds there are depends on the width of a modality's features
+        by_subset = {subset: {n: d[kind] for n, d in targets.items() if kind in d} for subset, targets in distances.items()}
+        result[kind] = _by_size_and_subset({subset: targets for subset, targets in by_subset.items() if targets})
     return result
 
 

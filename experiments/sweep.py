@@ -7,6 +7,7 @@ keeps a copy of every run's config and evaluation.
 """
 
 import dataclasses
+import json
 import pathlib
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments import experiment
+from experiments import experiment, figures
 
 _SHARED = ("--init-stages", "joint")
 
@@ -68,8 +69,10 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
-    missing = [(measure, folder / "evaluation.json"), (draw, folder / "figures" / "any_to_any.png")]
-    return [train, *(command for command, made in missing if not made.exists())]
+    evaluation = folder / "evaluation.json"
+    measured = evaluation.exists() and "log_likelihood" in json.loads(evaluation.read_text())  # not its long chains alone
+    drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
+    return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
 
 def keep(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -15,7 +15,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Component:
-    """Base of every config that `build` can build; annotate a field with it to accept any of them."""
+    """Base of every config that `build` can build; annotate a field with it to accept any of them.
+
+    Raises:
+      ValueError: if a value does not fit its field's annotation; one could be misspelt, and no file could be read back with it.
+    """
+
+    def __post_init__(self):
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            check_type(f"{type(self).__module__}.{field.name}", getattr(self, field.name), hints[field.name])
 
 
 def build(config: Component, *args, **kwargs):

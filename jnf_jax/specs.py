@@ -5,7 +5,8 @@ Data sets declare their modalities with it, models build their networks from it.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical"]
@@ -69,3 +70,19 @@ class ModalitySpec:
 
 
 Specs = Mapping[str, ModalitySpec]
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
+_TAKEN = ("all", "label", "labels", "prior", "type")  # mean something in tables and files
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Checks the names of modalities, which stand in tables, in lists like `m0+m2` and `m0,m2`, and in names of files.
+
+    Raises:
+      ValueError: if one has other characters than letters, digits and `_. -`, or has a meaning of its own.
+    """
+    for name in names:
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _TAKEN:
+            raise ValueError(
+                f"Expected names of modalities of letters, digits, and '_', '.', '-', and none of {_TAKEN}, got {name!r}."
+            )

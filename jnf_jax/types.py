@@ -7,6 +7,7 @@ D latent dimension       C chains            N steps or iterations
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 Array = jax.Array
 Params = Any
@@ -39,15 +40,14 @@ class Info(NamedTuple):
     step_size: Array  # [B] leapfrog step size, 0 where no chain ran
 
 
-def exact_info(num_observations: int, num_samples: int) -> Info:
-    """Returns the Info of `num_samples` independent exact draws for each of `num_observations`."""
-    ones = jax.numpy.ones(num_observations)
-    zeros = jax.numpy.zeros(num_observations)
+def exact_info(z: Array) -> Info:
+    """Returns the Info of independent exact draws `[S, B, D]`: where one is not finite, that of chains that never moved."""
+    finite = jnp.isfinite(z).all((0, 2))
     return Info(
-        acceptance=ones,
-        divergences=zeros.astype(int),
-        rhat=ones,
-        ess=ones * num_samples,
-        improper=zeros.astype(bool),
-        step_size=zeros,
+        acceptance=finite.astype(z.dtype),
+        divergences=jnp.zeros(finite.shape, int),
+        rhat=jnp.where(finite, 1.0, jnp.nan),
+        ess=jnp.where(finite, float(len(z)), jnp.nan),
+        improper=~finite,
+        step_size=jnp.zeros(finite.shape),
     )

@@ -1,7 +1,7 @@
 """The settings of the published runs, and sizes that two CPU cores train in minutes (`--quick`).
 
 What differs from the published code here as everywhere: experts no wider than the prior, flows that do not widen, softplus scales, a cosine schedule in place of a
-constant rate, chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
+constant rate (PolyMNIST with convolutions keeps its plateau), chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
 
 Assumed, since the published settings at hand do not tell: for Translated PolyMNIST the residual networks, the batch, the experts' epochs and all of
 DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's.

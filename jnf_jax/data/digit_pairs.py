@@ -28,6 +28,7 @@ class Config(polymnist_family.Config):
     max_per_class: int = 10_000
 
     def __post_init__(self):
+        super().__post_init__()
         if self.pairs_per_digit < 1 or self.max_per_class < 1:
             raise ValueError(
                 f"Expected at least one pair a digit and one digit a class, got {self.pairs_per_digit} and {self.max_per_class}."

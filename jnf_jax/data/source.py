@@ -66,6 +66,7 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
     """
     if not specs:
         raise ValueError("Expected at least one modality, got none.")
+    specs_lib.check_names(specs)
     if set(arrays) != set(specs):
         raise ValueError(f"Expected arrays for the modalities {sorted(specs)}, got {sorted(arrays)}.")
     lengths = {name: len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in specs}
@@ -81,6 +82,8 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
             raise ValueError(
                 f"Expected integer labels of shape ({next(iter(lengths.values()))},), got {labels.dtype} {labels.shape}."
             )
+        if labels.min() < 0:
+            raise ValueError(f"Expected labels of 0 and more, got {labels.min()}.")
 
 
 def _check_array(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:

@@ -16,7 +16,7 @@ import sklearn.mixture
 from jnf_jax import configs, distributions, keys, types
 from jnf_jax.flows import base as flows
 from jnf_jax.models import base
-from jnf_jax.training import fit
+from jnf_jax.training import fit, sharding
 
 _ENTRY = "density"
 
@@ -50,7 +50,8 @@ def flow_draws(
     key = jax.random.key(seed)
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=functools.partial(_loss, bijection))
     params = {_ENTRY: bijection.init(keys.stream(key, "init"))}
-    params, _ = fit.fit(stage, params, keys.stream(key, "training"), {"z": codes}, {"z": held_out}, config=training)
+    mesh = sharding.make_mesh(1)  # any batch divides by it, and so few parameters gain nothing from more devices
+    params, _ = fit.fit(stage, params, keys.stream(key, "training"), {"z": codes}, {"z": held_out}, config=training, mesh=mesh)
     u = jax.random.normal(keys.stream(key, "draws"), (num_samples, dim))
     return np.asarray(jax.jit(jax.vmap(lambda u: bijection.inverse(params[_ENTRY], u)[0]))(u))
 

@@ -323,6 +323,7 @@ def sample_prior(parts: Parts, params: types.Params, key: types.Array, *, num_sa
 def make_sampler(parts: Parts):
     """Returns `sample_posterior(params, key, observed, *, num_samples)` -> (z `[S, B, D]`, Info).
 
+    What cannot be drawn, for an observation with NaN for instance, shows in Info as `improper`, with R-hat NaN.
     One modality: exact draws of its flow. All of them: exact draws of the joint encoder. In between: the product of experts by HMC;
     behind the S draws of an observation stand `sampler.num_chains` chains of `sampler.num_warmup` iterations and
     max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 30 + 20 iterations for up to 40 draws by default).
@@ -338,12 +339,14 @@ def make_sampler(parts: Parts):
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_joint(params, key, observed, *, num_samples):
         posterior = encode_joint(parts, params, observed)
-        return jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
+        z = jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
+        return z, types.exact_info(z)
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_expert(flows, key, gaussians, *, num_samples):
         flow_params, gaussian = (jax.tree.map(lambda leaf: leaf[0], flows), jax.tree.map(lambda leaf: leaf[:, 0], gaussians))
-        return expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=num_samples)
+        z = expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=num_samples)
+        return z, types.exact_info(z)
 
     @functools.partial(compiling.jit, static_argnames="num_samples")
     def from_product(flows, key, gaussians, *, num_samples):
@@ -356,14 +359,13 @@ def make_sampler(parts: Parts):
             raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
         if num_samples < 1:
             raise ValueError(f"Expected at least one sample, got {num_samples}.")
-        exact = types.exact_info(jnp.shape(next(iter(observed.values())))[0], num_samples)
         if len(observed) == len(names):
-            return from_joint(params, key, observed, num_samples=num_samples), exact
+            return from_joint(params, key, observed, num_samples=num_samples)
         flows = gather(params, jnp.asarray([names.index(name) for name in observed]))
         gaussians = [encode(params, name, x) for name, x in observed.items()]
         gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)  # [B, |S|, D]
         if len(observed) == 1:
-            return from_expert(flows, key, gaussians, num_samples=num_samples), exact
+            return from_expert(flows, key, gaussians, num_samples=num_samples)
         return from_product(flows, key, gaussians, num_samples=num_samples)
 
     return sample_posterior
@@ -406,8 +408,10 @@ def log_likelihood(
     """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from one expert.
 
     Raises:
-      ValueError: if several modalities, but not all, are observed.
+      ValueError: if several modalities, but not all, are observed, or no importance sample is asked for.
     """
+    if num_importance < 1:
+        raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
     observed = parts.modalities.ordered(observed)
     data = parts.modalities.canonical(observed)
     if len(observed) == len(parts.modalities.names):

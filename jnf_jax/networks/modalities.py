@@ -109,8 +109,9 @@ def build(
       precision: what they compute in.
 
     Raises:
-      ValueError: if there are fewer than two modalities, a network is meant for an unknown one, or the precision is unknown.
+      ValueError: if there are fewer than two modalities, a name that cannot be one, a network is meant for an unknown one, or the precision is unknown.
     """
+    specs_lib.check_names(specs)
     if len(specs) < 2:
         raise ValueError(f"Expected at least two modalities, got {list(specs)}.")
     for kind, names in (("networks of the config", exceptions), ("networks given", given)):

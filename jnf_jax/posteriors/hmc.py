@@ -59,6 +59,7 @@ class Config(configs.Component):
     start: Literal["expert", "base"] = "expert"
 
     def __post_init__(self):
+        super().__post_init__()
         if self.num_chains is not None and self.num_chains < 1:
             raise ValueError(f"Expected at least one chain, got {self.num_chains}.")
         for name in ("thinning", "min_iterations", "max_leapfrog_steps"):
@@ -66,6 +67,8 @@ class Config(configs.Component):
                 raise ValueError(f"Expected a {name} of at least 1, got {getattr(self, name)}.")
         if self.trajectory is not None and self.trajectory <= 0:
             raise ValueError(f"Expected a trajectory that lasts longer than 0, got {self.trajectory}.")
+        if self.outside is not None and not 0 < self.outside < 1:
+            raise ValueError(f"Expected a share of the prior's mass outside between 0 and 1, or None, got {self.outside}.")
         if self.num_pilots < 2:
             raise ValueError(f"Expected at least 2 pilot draws, got {self.num_pilots}.")
         if self.adapt and self.num_warmup < 20:

@@ -113,9 +113,9 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
 def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:
     """Returns whether the log density grows along some ray far from the prior's mass, as it does where the product is improper.
 
-    The rays run along both directions of every axis and of the principal curvatures at the chains' mean (exact for Gaussians), towards
-    each chain's end and along each chain's way: a chain drifts where the density does not fall off, whatever its acceptance
-    rate says.
+    The rays leave the chains' mean (from elsewhere they may still approach a narrow product far out) in both directions of every axis
+    and of the principal curvatures there (exact for Gaussians), towards each chain's end and along each chain's way: a chain drifts
+    where the density does not fall off, whatever its acceptance rate says.
 
     Args:
       target: log density of one point.
@@ -127,9 +127,10 @@ def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Arr
     """
     dim = ends.shape[-1]
     axes = jnp.eye(dim, dtype=ends.dtype)
-    principal = _principal_directions(target, ends.mean(0))
-    towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends), _unit(ends - starts)])
-    near, far = (jax.vmap(target)(radius * towards) for radius in _RAY_RADII)
+    centre = ends.mean(0)
+    principal = _principal_directions(target, centre)
+    towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends - centre), _unit(ends - starts)])
+    near, far = (jax.vmap(target)(centre + radius * towards) for radius in _RAY_RADII)
     return ~jnp.all(far < near)
 
 

@@ -29,7 +29,7 @@ class Projector:
 
     Attributes:
       init: (key) -> params.
-      project: (params, name, x) -> g_j(x_j) `[B, K]`, x `[B, *shape]` canonical: what networks see (`distributions.canonical`).
+      project: (params, name, x) -> g_j(x_j) `[B, K]`, x `[B, *shape]` as `distributions.canonical` returns it.
       loss: what it minimises; None where there is nothing to train.
     """
 
@@ -42,7 +42,7 @@ def given(features: Mapping[str, Callable[[types.Array], types.Array]]) -> Proje
     """Returns a projector of frozen features.
 
     Args:
-      features: modality -> function x `[B, *shape]` -> `[B, K]` that JAX can trace, its weights inside it. x is what networks see: 8-bit
+      features: modality -> function x `[B, *shape]` -> `[B, K]` that JAX can trace, its weights inside it. x is canonical: 8-bit
         images scaled onto their support, categories as integers, anything else as it is.
 
     Raises (its `project`):

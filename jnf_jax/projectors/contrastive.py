@@ -32,6 +32,7 @@ class Config(configs.Component):
     temperature: float = 0.1
 
     def __post_init__(self):
+        super().__post_init__()
         if self.dim < 2:
             raise ValueError(f"Expected an embedding of at least 2 dimensions, got {self.dim}.")
         if not self.temperature > 0:

@@ -32,6 +32,7 @@ class Config(configs.Component):
     regularisation: float = 1e-3
 
     def __post_init__(self):
+        super().__post_init__()
         if self.dim < 1:
             raise ValueError(f"Expected a projection of at least 1 dimension, got {self.dim}.")
         if self.top is not None and not 1 <= self.top <= self.dim:

@@ -53,11 +53,19 @@ class Config(configs.Component):
     early_stopping: int | None = None
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("num_steps", "batch_size", "steps_per_call", "calls_per_validation", "plateau_patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Expected a {name} of at least 1, got {getattr(self, name)}.")
         if not self.learning_rate > 0:
             raise ValueError(f"Expected a positive learning rate, got {self.learning_rate}.")
+        if self.early_stopping is not None and self.early_stopping < 1:
+            raise ValueError(f"Expected early stopping after at least 1 validation, or None, got {self.early_stopping}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"Expected a positive clip_norm, or None, got {self.clip_norm}.")
+        for name in ("warmup_steps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Expected a {name} of at least 0, got {getattr(self, name)}.")
 
     @property
     def num_calls(self) -> int:

@@ -28,4 +28,8 @@ def over_batch(mesh: Mesh) -> NamedSharding:
 def check_batch(mesh: Mesh, batch_size: int) -> None:
     """Raises a ValueError unless the batch splits evenly over the devices."""
     if batch_size % mesh.size:
-        raise ValueError(f"Expected a batch size divisible by the {mesh.size} devices of the mesh, got {batch_size}.")
+        below = batch_size - batch_size % mesh.size
+        near = f"{below} or {below + mesh.size}" if below else f"{mesh.size}"
+        raise ValueError(
+            f"Expected a batch size divisible by the {mesh.size} devices of the mesh, {near} for instance, got {batch_size}."
+        )

@@ -19,7 +19,7 @@ def train(
     data: Mapping[str, source.Source],
     *,
     settings: Mapping[str, fit.Config],
-    folder: pathlib.Path | None = None,
+    folder: pathlib.Path | str | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
     on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -44,6 +44,7 @@ def train(
       ValueError: as `check`.
     """
     check(model, data, settings)
+    folder = None if folder is None else pathlib.Path(folder)
     params = jax.jit(model.init)(keys.stream(key, "init"))
     for stage in model.stages:
         done = finished(folder, stage)
@@ -107,7 +108,7 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
             jax.eval_shape(stage.loss, params, key, batch)
 
 
-def load(model: base.Model, folder: pathlib.Path) -> types.Params:
+def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
     """Returns the parameters of a model all of whose stages are finished.
 
     Raises:
@@ -115,7 +116,7 @@ def load(model: base.Model, folder: pathlib.Path) -> types.Params:
     """
     params = jax.jit(model.init)(jax.random.key(0))
     for stage in model.stages:
-        best = finished(folder, stage).latest(_owned(stage, params))
+        best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
         if best is None:
             raise ValueError(f"Expected a finished stage {stage.name!r} in {folder}, got none: resume its training first.")
         params = {**params, **best}

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,17 @@ def test_values_without_density_are_refused_by_name(spec, value, message):
 def test_arrays_that_do_not_belong_together_are_refused(given, labels, message):
     with pytest.raises(ValueError, match=message):
         source.check({"x": REAL, "y": REAL}, given, labels)
+
+
+@pytest.mark.parametrize("name", ["type", "all", "prior", "a+b", "a,b", "a/b", ""])
+def test_names_with_a_meaning_of_their_own_are_refused(name):
+    with pytest.raises(ValueError, match=f"Expected names of modalities .* got '{re.escape(name)}'"):
+        source.check({name: REAL}, {name: np.zeros((4, 2))})
+
+
+def test_negative_labels_are_refused():
+    with pytest.raises(ValueError, match="labels of 0 and more, got -1"):
+        source.check({"x": REAL}, {"x": np.zeros((4, 2))}, np.array([0, 1, -1, 2]))
 
 
 def test_uint8_needs_a_support():

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import comparisons, experiment, inference_gap
+from experiments import comparisons, experiment, inference_gap, parts
 from jnf_jax.flows import maf
 from jnf_jax.networks import mlp
 from jnf_jax.training import writers
@@ -62,10 +62,11 @@ ARGUMENTS = inference_gap.Arguments(
 )
 
 
-def test_the_gap_of_a_projector_is_measured_against_its_features():
+def test_the_gap_of_a_projector_is_measured_against_its_features(tmp_path):
     run, data = untrained("toy/jnf_dcca")
     with writers.Progress() as progress:
-        result = inference_gap.on_grid(ARGUMENTS, run.model, run.params, data, progress)
+        found = parts.Parts(tmp_path / "parts.json", {})
+        result = inference_gap.measure(ARGUMENTS, run.model, run.params, data, found, progress)
     inference_gap.show(result)
     assert set(result["by_subset"]) == {"square", "circle", "square+circle"}
     entry = result["by_subset"]["circle"]
@@ -76,10 +77,11 @@ def test_the_gap_of_a_projector_is_measured_against_its_features():
     assert "floor" not in result["by_subset"]["square+circle"]
 
 
-def test_the_gap_in_more_dimensions_is_bounded():
+def test_the_gap_in_more_dimensions_is_bounded(tmp_path):
     run, data = untrained("linear_gaussian/jnf", data={"dims": (2, 3)}, latent_dim=3)
     with writers.Progress() as progress:
-        result = inference_gap.by_chains(ARGUMENTS, run.model, run.params, data, progress)
+        found = parts.Parts(tmp_path / "parts.json", {})
+        result = inference_gap.measure(ARGUMENTS, run.model, run.params, data, found, progress)
     inference_gap.show(result)
     assert set(result["by_subset"]) == {"x0", "x1", "x0+x1"}
     entry = result["by_subset"]["x0"]

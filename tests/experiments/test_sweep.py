@@ -53,7 +53,9 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
     assert [command[0] for command in first] == ["train", "evaluate", "figures"]
     assert first[1][-2:] == ["--num-observations", "7"]
     folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text("{}")
+    (folder / "evaluation.json").write_text('{"hmc": {"long_chains": {}}}')
+    assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train", "evaluate", "figures"]
+    (folder / "evaluation.json").write_text('{"log_likelihood": {}}')
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train", "figures"]
     (folder / "figures").mkdir()
     (folder / "figures" / "any_to_any.png").write_bytes(b"")

@@ -193,12 +193,26 @@ def test_beta_comes_down_by_equal_factors_and_then_stays():
         ({"beta": 0.0}, "positive beta"),
         ({"latent_dim": 0}, "latent dimension of at least 1"),
         ({"initial_beta": 0.0}, "positive initial_beta"),
+        ({"precision": "float16"}, "jnf.precision, got 'float16'"),
         ({"initial_beta": 4.0, "annealing": 0.0}, r"annealing in \(0, 1\], got 4.0 and 0.0"),
     ],
 )
 def test_nonsense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         jnf.build(jnf.Config(**options), {name: specs.ModalitySpec(shape=(2,)) for name in "ab"})
+
+
+def test_an_observation_with_nan_shows_in_the_info_of_every_subset():
+    names = ("a", "b", "c")
+    model = jnf.build(
+        jnf.Config(latent_dim=2, flow=maf.Config(hidden=(8,))), {n: specs.ModalitySpec(shape=(2,)) for n in names}
+    )
+    params = model.init(jax.random.key(0))
+    x = jnp.zeros((3, 2)).at[1, 0].set(jnp.nan)
+    for size in (1, 2, 3):
+        _, info = model.sample_posterior(params, jax.random.key(1), dict.fromkeys(names[:size], x), num_samples=4)
+        assert info.improper.tolist() == [False, True, False]
+        assert jnp.isnan(info.rhat).tolist() == [False, True, False]
 
 
 def test_one_modality_is_refused():

@@ -87,6 +87,8 @@ def test_a_trajectory_takes_the_steps_that_its_length_needs(step_size, num_steps
         ({"num_warmup": 3}, "at least 20 warm-up"),
         ({"num_pilots": 1}, "at least 2 pilot"),
         ({"trajectory": 0.0}, "lasts longer than 0"),
+        ({"outside": 0.0}, "between 0 and 1, or None, got 0.0"),
+        ({"start": "Expert"}, "hmc.start, got 'Expert'"),
     ],
 )
 def test_nonsense_is_refused(options, message):

@@ -118,6 +118,17 @@ def test_growth_is_seen_in_many_dimensions_off_the_axes(widest, improper):
     assert bool(look(ends)) == improper
 
 
+def test_a_narrow_product_far_from_the_origin_is_not_flagged():
+    """Half of a latent space is narrow and away from 0, half is almost the prior, as where a VAE does not use all of it."""
+    precision = jnp.concatenate([jnp.full(8, 2 / 0.02**2 - 1), jnp.full(8, 2 / 0.999**2 - 1)])
+    look = jax.jit(lambda mean, *ends: product.grows_outward(lambda z: -0.5 * ((z - mean) ** 2) @ precision, *ends))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        mean = jnp.asarray(np.concatenate([rng.normal(size=8), np.zeros(8)]))
+        starts, ends = (mean + jnp.asarray(rng.normal(size=(4, 16))) / jnp.sqrt(precision) for _ in range(2))
+        assert not look(mean, starts, ends)
+
+
 def test_power_refuses_no_expert():
     with pytest.raises(ValueError, match="at least one expert"):
         product.power(0)

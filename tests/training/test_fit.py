@@ -142,7 +142,7 @@ def test_early_stopping():
 def test_clipping_bounds_the_first_update():
     config = dataclasses.replace(CONFIG, num_steps=1, steps_per_call=1, clip_norm=1e-12)
     params, _ = train(config=config)
-    assert abs(float(params["slope"])) < CONFIG.learning_rate
+    assert abs(float(params["slope"])) < 1e-3 * CONFIG.learning_rate  # Adam alone bounds it by the learning rate
 
 
 def test_one_compilation_a_stage_and_no_transfer_within_a_call():
@@ -200,14 +200,29 @@ def test_a_mesh_of_several_devices_trains_the_same():
 
 
 def test_what_cannot_be_trained_is_refused_before_compiling():
-    with pytest.raises(ValueError, match="divisible by the 4 devices"):
+    with pytest.raises(ValueError, match="divisible by the 4 devices of the mesh, 4 or 8 for instance, got 6"):
         train(config=dataclasses.replace(CONFIG, batch_size=6), mesh=sharding.make_mesh(4))
     with pytest.raises(ValueError, match="at least one batch of 64 examples, got 50"):
         train(config=dataclasses.replace(CONFIG, batch_size=64))
     with pytest.raises(ValueError, match=r"params with the entries \['slope'\]"):
         fit.fit(regression(), {"other": jnp.ones(())}, jax.random.key(0), data(), data(), config=CONFIG)
-    with pytest.raises(ValueError, match="positive learning rate"):
-        dataclasses.replace(CONFIG, learning_rate=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0.0}, "positive learning rate"),
+        ({"early_stopping": 0}, "at least 1 validation, or None, got 0"),
+        ({"clip_norm": -1.0}, "positive clip_norm, or None, got -1.0"),
+        ({"warmup_steps": -1}, "warmup_steps of at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay of at least 0"),
+        ({"schedule": "cosin"}, "fit.schedule, got 'cosin'"),
+        ({"num_steps": 1e3}, "fit.num_steps, got 1000.0"),
+    ],
+)
+def test_nonsense_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(CONFIG, **options)
 
 
 def test_an_annealed_loss_sees_the_share_of_the_stage_and_validation_does_not():

@@ -1,0 +1,47 @@
+"""What a long measurement has found so far, so that one that was killed goes on with the part that it was at."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jnf_jax.training import checkpoint
+
+
+class Parts:
+    """Parts of a measurement, each written to a file as soon as it is found.
+
+    Args:
+      path: of the file.
+      asked: what the measurement depends on, as JSON values; parts of another one are not taken over.
+    """
+
+    def __init__(self, path: pathlib.Path, asked: Mapping[str, Any]):
+        self._path = path
+        self._asked = _as_json(asked)
+        found = json.loads(path.read_text()) if path.exists() else {}
+        same = found.get("asked") == self._asked
+        self._done = found["done"] if same else {}
+        self._before = found["seconds"] if same else 0.0
+        self._begun = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took so far, earlier processes' parts included."""
+        return round(self._before + time.monotonic() - self._begun, 1)
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """Returns a part as JSON values: the one that was found before, else what `measure()` finds."""
+        if name not in self._done:
+            self._done[name] = _as_json(measure())
+            checkpoint.write_json(self._path, {"asked": self._asked, "seconds": self.seconds, "done": self._done})
+        return self._done[name]
+
+    def remove(self) -> None:
+        """Removes the file; the whole result has been written."""
+        self._path.unlink(missing_ok=True)
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
