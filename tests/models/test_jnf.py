@@ -204,9 +204,8 @@ def test_nonsense_is_refused(options, message):
 
 def test_an_observation_with_nan_shows_in_the_info_of_every_subset():
     names = ("a", "b", "c")
-    model = jnf.build(
-        jnf.Config(latent_dim=2, flow=maf.Config(hidden=(8,))), {n: specs.ModalitySpec(shape=(2,)) for n in names}
-    )
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), flow=maf.Config(hidden=(8,)))
+    model = jnf.build(config, {n: specs.ModalitySpec(shape=(2,)) for n in names})
     params = model.init(jax.random.key(0))
     x = jnp.zeros((3, 2)).at[1, 0].set(jnp.nan)
     for size in (1, 2, 3):
