@@ -9,4 +9,4 @@ from experiments.configs import published
 from jnf_jax.data import translated_extended_polymnist
 
 CONFIG = published.translated_polymnist(translated_extended_polymnist.Config())
-QUICK = published.quick(CONFIG, beta=1.0, joint_steps=12_000)
+QUICK = published.quick_annealed(CONFIG)

@@ -9,4 +9,4 @@ from experiments.configs import published
 from jnf_jax.data import translated_polymnist
 
 CONFIG = published.translated_polymnist(translated_polymnist.Config())
-QUICK = published.quick(CONFIG, beta=2.5)
+QUICK = published.quick_annealed(CONFIG)

@@ -9,4 +9,4 @@ from experiments.configs import published
 from experiments.configs.translated_polymnist import jnf
 
 CONFIG = published.contrastive_variant(jnf.CONFIG, dim=10, epochs=80, num_train=54_000, batch_size=256)
-QUICK = published.quick(CONFIG, beta=2.5)
+QUICK = published.quick_annealed(CONFIG)

@@ -9,4 +9,4 @@ from experiments.configs import published
 from experiments.configs.translated_polymnist import jnf
 
 CONFIG = published.dcca_variant(jnf.CONFIG, dim=20, epochs=200, num_train=54_000)
-QUICK = published.quick(CONFIG, beta=2.5)
+QUICK = published.quick_annealed(CONFIG)
