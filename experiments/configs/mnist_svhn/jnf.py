@@ -9,4 +9,4 @@ from experiments.configs import published
 from jnf_jax.data import mnist_svhn
 
 CONFIG = published.mnist_svhn(mnist_svhn.Config(), "svhn")
-QUICK = published.quick(CONFIG, latent_dim=20)
+QUICK = published.quick(CONFIG, beta=1.0, joint_steps=12_000)

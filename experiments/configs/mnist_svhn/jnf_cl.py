@@ -9,4 +9,4 @@ from experiments.configs import published
 from experiments.configs.mnist_svhn import jnf
 
 CONFIG = published.contrastive_variant(jnf.CONFIG, dim=10, epochs=150, num_train=252_000, batch_size=256)
-QUICK = published.quick(CONFIG, latent_dim=20)
+QUICK = published.quick(CONFIG, beta=1.0, joint_steps=12_000)

@@ -9,4 +9,4 @@ from experiments.configs import published
 from experiments.configs.mnist_svhn import jnf
 
 CONFIG = published.dcca_variant(jnf.CONFIG, dim=9, epochs=100, num_train=252_000)
-QUICK = published.quick(CONFIG, latent_dim=20)
+QUICK = published.quick(CONFIG, beta=1.0, joint_steps=12_000)
