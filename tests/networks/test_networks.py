@@ -8,7 +8,7 @@ import pytest
 
 from jnf_jax import configs, specs
 from jnf_jax.models import jnf
-from jnf_jax.networks import base, conv, convolution, mlp, resnet
+from jnf_jax.networks import base, conv, convolution, mlp, modalities, resnet
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
@@ -146,4 +146,4 @@ def test_bfloat16_networks_keep_float32_parameters_and_come_close():
 
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="float32 or bfloat16, got 'float8'"):
-        jnf.build(jnf.Config(precision="float8"), {name: specs.ModalitySpec(shape=(8, 8, 3)) for name in "ab"})
+        modalities.build({name: specs.ModalitySpec(shape=(3,)) for name in "ab"}, mlp.Config(), {}, {}, precision="float8")
