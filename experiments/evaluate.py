@@ -86,8 +86,7 @@ def main() -> int:
                 result["hmc"]["long_chains"] = long
             if "fid" in known:
                 result.setdefault("fid", known["fid"])
-        checkpoint.write_json(path, result)
-        if not arguments.chains_only:
+            checkpoint.write_json(path, result)
             found.remove()
     tables.show(result)
     print(f"written: {path}")
@@ -138,19 +137,11 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
             result |= found.get(
                 "joint", lambda: measures.joint(run, data, num_prior=arguments.num_prior, num_codes=arguments.num_codes)
             )
-        names = tuple(model.specs)
-        todo = [*subsets.proper(names), names]
-        by_subset = {}
-        for done, subset in enumerate(todo):
-            label = subsets.label(subset)
-            progress.update("subsets", done, len(todo), label)
-            measure = functools.partial(
-                measures.of_subset, run, subset, num_samples=arguments.num_samples,
-                summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT),
-            )  # fmt: skip
-            by_subset[subset] = found.get(f"subset {label}", measure)
-        progress.update("subsets", len(todo), len(todo), "")
-        result |= measures.conditional(run, by_subset)
+        of_subset = functools.partial(
+            measures.of_subset, run, num_samples=arguments.num_samples,
+            summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT),
+        )  # fmt: skip
+        result |= measures.conditional(run, found.by_subset(tuple(model.specs), of_subset, progress))
         result["hmc"]["rhat_threshold"] = _SHORT_RHAT
         result |= found.get(
             "likelihoods",

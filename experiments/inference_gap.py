@@ -81,16 +81,9 @@ def measure(arguments: Arguments, model: base.Model, params, data, found: parts.
         if plane
         else {"method": "chains", "num_draws": arguments.num_draws}
     )
-    names = tuple(model.specs)
-    todo = [*subsets.proper(names), names]
-    by_subset = {}
-    for done, subset in enumerate(todo):
-        label = subsets.label(subset)
-        progress.update("subsets", done, len(todo), label)
-        gap = functools.partial(on_grid if plane else by_chains, arguments, model, params, data, subset)
-        by_subset[label] = found.get(label, gap)
-    progress.update("subsets", len(todo), len(todo))
-    return how | {"num_observations": num, "by_subset": by_subset}
+    gap = functools.partial(on_grid if plane else by_chains, arguments, model, params, data)
+    by_subset = found.by_subset(tuple(model.specs), gap, progress)
+    return how | {"num_observations": num, "by_subset": {subsets.label(subset): entry for subset, entry in by_subset.items()}}
 
 
 def on_grid(arguments: Arguments, model: base.Model, params, data, subset: subsets.Subset) -> dict:

@@ -1,12 +1,14 @@
 """What a long measurement has found so far, so that one that was killed goes on with the part that it was at."""
 
+import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jnf_jax.training import checkpoint
+from jnf_jax import subsets
+from jnf_jax.training import checkpoint, writers
 
 
 class Parts:
@@ -37,6 +39,19 @@ class Parts:
             self._done[name] = _as_json(measure())
             checkpoint.write_json(self._path, {"asked": self._asked, "seconds": self.seconds, "done": self._done})
         return self._done[name]
+
+    def by_subset(
+        self, names: Sequence[str], measure: Callable[[subsets.Subset], Any], progress: writers.Progress
+    ) -> dict[subsets.Subset, Any]:
+        """Returns subset -> what `measure(subset)` finds, a part each: every proper subset, by size, and then the full one."""
+        todo = [*subsets.proper(names), tuple(names)]
+        found = {}
+        for done, subset in enumerate(todo):
+            label = subsets.label(subset)
+            progress.update("subsets", done, len(todo), label)
+            found[subset] = self.get(f"subset {label}", functools.partial(measure, subset))
+        progress.update("subsets", len(todo), len(todo), "")
+        return found
 
     def remove(self) -> None:
         """Removes the file; the whole result has been written."""

@@ -43,6 +43,17 @@ def test_json_that_does_not_fit_is_refused(change, message):
         configs.from_json(configs.to_json(maf.Config()) | change)
 
 
+def test_what_could_not_be_read_back_gets_no_folder(tmp_path):
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Config(configs.Component):
+        pass
+
+    config = dataclasses.replace(experiment.find("linear_gaussian/jnf"), data=Config())
+    with pytest.raises(ValueError, match="config of a module in"):
+        experiment.create(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_is_no_component_is_not_built():
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Config(configs.Component):

@@ -37,6 +37,12 @@ def test_self_reconstruction_counts_and_pictures():
     assert 0 < result["background_error_of_the_mean"] < 0.5
 
 
+def test_only_an_image_is_generated_from_itself():
+    run, data = untrained("linear_gaussian/jnf", latent_dim=3)
+    with pytest.raises(ValueError, match=r"modality of \[\], the images, got 'x0'"):
+        comparisons.self_reconstruction([run], jax.random.key(0), data, "x0")
+
+
 def test_the_background_is_the_sides_of_an_image():
     real = np.zeros((2, 8, 8, 3))
     inside, beside = real.copy(), real.copy()
