@@ -2,7 +2,7 @@
 
 python -m experiments.train toy/gaussian --workdir runs/toy/gaussian
 
-20,000 pairs, beta 1 (stage 1 comes down to it from 8), a Gaussian likelihood of scale 1.5 for each pixel (0 or 1), 18,000 steps in two stages.
+20,000 pairs, beta 1 (stage 1 comes down to it from 62), a Gaussian likelihood of scale 0.8 for each pixel (0 or 1), 18,000 steps in two stages.
 Gap KL(p_theta || q): experiments/results/toy/gaussian/inference_gap.json; the table is in the README.
 """
 
@@ -14,18 +14,20 @@ from jnf_jax.networks import mlp
 from jnf_jax.training import fit
 
 CONFIG = experiment.Config(
-    data=toy.Config(scale=1.5),
+    seed=1,  # how the plane is turned is left to chance, and decides how badly a diagonal Gaussian fits: the README has other seeds
+    data=toy.Config(scale=0.8),
     model=jnf.Config(
         latent_dim=2,
-        # without the descent the plane is laid out by details: torn, its classes interleaved
-        initial_beta=8.0,
-        annealing=0.3,
+        # without a long descent the plane is laid out by details: torn, its classes interleaved
+        initial_beta=62.0,
+        annealing=0.9,
         network=mlp.Config(hidden=(512, 512), activation="silu"),
+        joint_covariance="full",
         flow=identity.Config(),
         wide_experts=True,
     ),
     training={
-        "joint": fit.Config(num_steps=13_000, batch_size=256),
+        "joint": fit.Config(num_steps=13_000, batch_size=256, learning_rate=2e-3),
         "experts": fit.Config(num_steps=5_000, batch_size=256, learning_rate=2e-3),
     },
 )
