@@ -14,7 +14,7 @@ from jnf_jax.networks import mlp
 from jnf_jax.training import fit
 
 CONFIG = experiment.Config(
-    seed=1,  # how the plane is turned is left to chance, and decides how badly a diagonal Gaussian fits: the README has other seeds
+    seed=1,  # decides how the plane is torn and turned, and so how badly a diagonal Gaussian fits: the README has other seeds
     data=toy.Config(scale=0.8),
     model=jnf.Config(
         latent_dim=2,
