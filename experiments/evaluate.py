@@ -62,8 +62,8 @@ class Arguments:
 
 
 # With 20 iterations a chain R-hat is mostly noise (medians of 1.13 to 1.17 were seen): only chains far apart show.
-_SHORT_RHAT = 1.5
-_LONG_RHAT = 1.01
+SHORT_RHAT = 1.5
+LONG_RHAT = 1.01
 _LONG_CHAINS = 4
 
 
@@ -139,10 +139,10 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
             )
         of_subset = functools.partial(
             measures.of_subset, run, num_samples=arguments.num_samples,
-            summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT),
+            summary=functools.partial(chain_summary, threshold=SHORT_RHAT),
         )  # fmt: skip
         result |= measures.conditional(run, found.by_subset(tuple(model.specs), of_subset, progress))
-        result["hmc"]["rhat_threshold"] = _SHORT_RHAT
+        result["hmc"]["rhat_threshold"] = SHORT_RHAT
         result |= found.get(
             "likelihoods",
             lambda: measures.likelihoods(
@@ -175,7 +175,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
         "num_draws": arguments.chain_draws,
         "thinning": arguments.chain_thinning,
         "num_observations": len(test),
-        "rhat_threshold": _LONG_RHAT,
+        "rhat_threshold": LONG_RHAT,
         "seed": arguments.seed,
     }
     same = all(known.get(name) == value for name, value in asked.items())
@@ -192,14 +192,14 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
                     model, params, keys.stream(key, label), test, subset,
                     num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
                 )  # fmt: skip
-                done[label] = _chain_summary(draws.info, _LONG_RHAT)
+                done[label] = chain_summary(draws.info, LONG_RHAT)
             shares = [summary["share_below"] for summary in done.values() if summary["share_below"] is not None]
             smallest, mean = (min(shares), float(np.mean(shares))) if shares else (None, None)
             yield asked | {"smallest_share_below": smallest, "share_below": mean, "by_subset": done}
         progress.update("long chains", len(chained), len(chained))
 
 
-def _chain_summary(info: types.Info, threshold: float) -> dict:
+def chain_summary(info: types.Info, threshold: float) -> dict:
     """Returns what a table shows of chains, and the observations whose chains cannot be trusted."""
     info = types.Info(*(np.asarray(field) for field in info))
     unmixed = ~(info.rhat < threshold)

@@ -5,19 +5,17 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
-from jnf_jax.flows import maf
+from jnf_jax.marginals import mixture
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
 from jnf_jax.models import base
-from jnf_jax.training import fit
 
 _MOST_FOR_DIVERSITY = 100
-_DENSITY_FLOW = maf.Config(num_blocks=5, hidden=(64, 64), widening=True)
-_DENSITY_TRAINING = fit.Config(num_steps=1_000, batch_size=256, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,32 +61,39 @@ class Run:
 
 
 def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_codes: int) -> dict[str, Any]:
-    """Joint coherence from the prior, and from a mixture and a flow fitted to the codes of training data."""
-    names = tuple(run.model.specs)
-    coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
-    prior = run.model.sample_prior(run.params, keys.stream(run.key, "prior"), num_samples=num_prior)
-    result: dict[str, Any] = {"joint_coherence": coherent(np.asarray(prior))}
+    """Joint coherence of `sample_prior`, and by density: the prior p(z), and a mixture fitted to the codes of training data.
+
+    A model with a marginal of its own draws from that; of any other the mixture is fitted here.
+    """
+    coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(np.asarray(z))))
+    key = keys.stream(run.key, "prior")
+    own = coherent(run.model.sample_prior(run.params, key, num_samples=num_prior))
+    if run.params.get("marginal"):
+        prior = jax.random.normal(key, (num_prior, run.model.latent_dim))
+        return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), "mixture": own}}
+    by_density = {"prior": own}
     if num_codes:
-        run.on_progress("densities of codes", 0, 2, "")
+        run.on_progress("mixture of codes", 0, 1, "")
+        names = tuple(run.model.specs)
         codes, held_out = (
             run.draw(names, f"codes {split}", data[split].take(num_codes), 1).z[0] for split in ("train", "validation")
         )
-        fitted = {"mixture": coherent(latents.mixture_draws(codes, num_prior))}
-        run.on_progress("densities of codes", 1, 2, "")
-        batch = min(_DENSITY_TRAINING.batch_size, len(codes))
-        training = dataclasses.replace(_DENSITY_TRAINING, batch_size=batch)
-        draws = latents.flow_draws(codes, held_out, num_prior, flow=_DENSITY_FLOW, training=training)
-        fitted["flow"] = coherent(draws)
-        run.on_progress("densities of codes", 2, 2, "")
-        result["joint_coherence_fitted"] = fitted | {"num_codes": len(codes)}
-    return result
+        density = mixture.build(mixture.Config(), codes.shape[1])
+        by_density["mixture"] = coherent(density.sample(density.fit(0, codes, held_out), key, num_samples=num_prior))
+    return {"joint_coherence": own, "joint_coherence_by_density": by_density}
 
 
 def of_subset(run: Run, subset: subsets.Subset, *, num_samples: int, summary: Callable[[types.Info], dict]) -> dict[str, Any]:
     """Coherence, Fréchet distances, diversity, or reconstructions and clusters, and the chains' diagnostics, all from the same draws."""
+    return of_draws(run, subset, run.draw(subset, "posterior", run.test, num_samples), summary=summary)
+
+
+def of_draws(
+    run: Run, subset: subsets.Subset, draws: coherence.Draws, *, summary: Callable[[types.Info], dict]
+) -> dict[str, Any]:
+    """Returns what `of_subset` finds, of draws that were made before."""
     names, test = tuple(run.model.specs), run.test
     found: dict[str, Any] = {}
-    draws = run.draw(subset, "posterior", test, num_samples)
     if 1 < len(subset) < len(names):
         found["chains"] = summary(draws.info)
     if subset == names:
@@ -103,7 +108,7 @@ def of_subset(run: Run, subset: subsets.Subset, *, num_samples: int, summary: Ca
         return found | {"cluster_accuracy": latents.cluster_accuracy(draws.z[0], test.labels)}
     targets = tuple(name for name in names if name not in subset)
     found["frechet"] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
-    if num_samples > 1:
+    if len(draws.z) > 1:
         found["diversity"] = _diversity(run, draws.z, targets)
     return found
 

@@ -13,7 +13,7 @@ LAYERS = [
     ["objectives"],
     ["networks"],
     ["flows"],
-    ["projectors"],
+    ["projectors", "marginals"],
     ["posteriors"],
     ["models"],
     ["training"],
@@ -22,7 +22,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted((ROOT / "jnf_jax").rglob("*.py"))
 OWNERS = {  # a package -> the files that alone may import it
-    "blackjax": {"posteriors/hmc.py"},
+    "blackjax": {"posteriors/hmc.py", "posteriors/smc.py"},
     "orbax": {"training/checkpoint.py"},
     "distrax": {"distributions.py", "flows/coupling.py"},
 }

@@ -18,7 +18,6 @@ from jnf_jax.flows import maf
 from jnf_jax.metrics import classifiers
 from jnf_jax.models import jnf
 from jnf_jax.networks import conv, mlp, resnet
-from jnf_jax.posteriors import hmc
 from jnf_jax.projectors import contrastive, dcca
 from jnf_jax.training import fit
 
@@ -26,7 +25,6 @@ _QUICK_NETWORK = conv.Config(channels=(16, 32), hidden=128, decoder_hidden=128)
 _QUICK_WIDER_NETWORK = conv.Config(channels=(16, 32), hidden=256, decoder_hidden=512)
 _QUICK_FLOW = maf.Config(hidden=(32, 32))
 _QUICK_SCALE = 0.4
-_QUICK_SAMPLER = hmc.Config(outside=0.5)
 
 
 def stage(*, epochs: int, num_train: int, batch_size: int, **options) -> fit.Config:
@@ -123,9 +121,7 @@ def quick(
     """Returns an experiment at a size for two CPU cores: small convolutions, a small latent space, some thousand steps.
 
     Pictures have a Gaussian likelihood of standard deviation 0.4 in place of the Laplace of scale 0.75, which learns digits long after so
-    few steps (`polymnist_family.Config`). Chains are confined to the half of the prior's mass that is nearest to its mean: experts of the
-    same thing shift their product outwards, the further the more they are, to where no code lies. Some codes lie beyond that wall as well;
-    what is gained and lost by it is measured in experiments/README.md.
+    few steps (`polymnist_family.Config`).
 
     Args:
       config: the published one.
@@ -148,7 +144,6 @@ def quick(
         network=_QUICK_NETWORK,
         networks=networks or {},
         flow=_QUICK_FLOW,
-        sampler=_QUICK_SAMPLER,
     )
     data = config.data
     if isinstance(data, polymnist_family.Config):

@@ -5,8 +5,10 @@ which model it holds.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from jnf_jax import specs as specs_lib
 from jnf_jax import types
@@ -21,7 +23,7 @@ class Stage:
     Attributes:
       name: of the stage, in files and tables.
       trainable: top-level entries of params that this stage owns; nothing else is differentiated or changed.
-      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch's examples.
+      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch's examples; None where `solve` is the whole stage.
       prepare: (params, batch) -> batch for `loss`: what the frozen parts make of the data, computed once before the stage; None
         where the loss takes the data as they are.
       whole_batches: whether the loss is that of a batch as a whole (its correlations, its negatives) and not a mean over examples;
@@ -29,16 +31,19 @@ class Stage:
       annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
         in place of `loss`, which validation goes by; None where that is `loss` itself.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
+      solve: (params, key, train, validation) -> entries of params, on the host, given the data of both splits, modality -> `[N, *shape]`: what
+        is fitted outright, before any step; None where nothing is.
       needs: the stages whose weights it is trained on; they come before it.
     """
 
     name: str
     trainable: tuple[str, ...]
-    loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
+    loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]] | None
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
     annealed: Callable[[types.Params, types.Array, Any, types.Array], tuple[types.Array, Metrics]] | None = None
     begin: Callable[[types.Params], types.Params] | None = None
     whole_batches: bool = False
+    solve: Callable[[types.Params, types.Array, Mapping[str, np.ndarray], Mapping[str, np.ndarray]], types.Params] | None = None
     needs: tuple[str, ...] = ()
 
 
@@ -53,14 +58,18 @@ class Model:
       latent_dim: D.
       init: (key) -> params.
       stages: in the order of training.
-      sample_prior: (params, key, *, num_samples) -> z `[S, D]`.
+      sample_prior: (params, key, *, num_samples) -> z `[S, D]`, to generate everything from nothing: of the marginal fitted to the codes
+        where the model has one, else of p(z).
       sample_posterior: (params, key, observed, *, num_samples) -> (z `[S, B, D]`, Info).
-      posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all, up to a constant
-        in between.
+      posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all; in between up to a
+        constant where there is a `log_normaliser`.
       decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
-      log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats.
+      log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats, under the prior p(z).
+      log_normaliser: (params, key, observed, *, config) -> estimates `[B]` of the log of what exp(posterior_log_density) integrates to, by
+        sequential Monte Carlo of these settings (`posteriors.smc.Config`); None where every subset's density is normalised.
       project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
-      elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling.
+      elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling,
+        under the prior p(z).
     """
 
     specs: specs_lib.Specs
@@ -73,4 +82,5 @@ class Model:
     decode: Callable[[types.Params, types.Array], types.Batch]
     log_likelihood: Callable[..., types.Array]
     elbo: Callable[..., types.Array]
+    log_normaliser: Callable[..., types.Array] | None = None
     project: Callable[[types.Params, str, types.Array], types.Array] | None = None

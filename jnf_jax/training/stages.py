@@ -55,24 +55,31 @@ def train(
         on_resume(stage.name, (states.newest() or 0) if states else 0, states.damaged if states else [])
         if stage.begin is not None:
             params = stage.begin(params)
-        train_data, validation = (
-            fit.prepare(stage, params, dict(data[split].arrays), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
-        )
-        params, complete = fit.fit(
-            stage,
-            params,
-            keys.stream(key, stage.name),
-            train_data,
-            validation,
-            config=settings[stage.name],
-            checkpoints=states,
-            on_report=on_report,
-            should_stop=should_stop,
-        )
-        if not complete:
-            return params, False
+        if stage.solve is not None:
+            arrays = [data[split].arrays for split in ("train", "validation")]
+            params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *arrays)}
+        num_steps = 0
+        if stage.loss is not None:
+            train_data, validation = (
+                fit.prepare(stage, params, dict(data[split].arrays), batch_size=_PREPARE_BATCH)
+                for split in ("train", "validation")
+            )
+            params, complete = fit.fit(
+                stage,
+                params,
+                keys.stream(key, stage.name),
+                train_data,
+                validation,
+                config=settings[stage.name],
+                checkpoints=states,
+                on_report=on_report,
+                should_stop=should_stop,
+            )
+            if not complete:
+                return params, False
+            num_steps = settings[stage.name].num_steps
         if done is not None:
-            done.save(_owned(stage, params), step=settings[stage.name].num_steps)
+            done.save(_owned(stage, params), step=num_steps)
     return params, True
 
 
@@ -88,7 +95,7 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
       ValueError: if a stage has no settings, or settings no stage; a batch is larger than the data or does not split over the
         devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
     """
-    names = [stage.name for stage in model.stages]
+    names = [stage.name for stage in model.stages if stage.loss is not None]
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
     for config in settings.values():
@@ -98,6 +105,8 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
     for stage in model.stages:
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)
+        if stage.loss is None:
+            continue
         sizes = {settings[stage.name].batch_size}
         if stage.whole_batches:  # a loss that is a mean over examples takes a validation's last, smaller batch as well
             sizes |= {min(len(data["validation"]), *sizes)}

@@ -258,7 +258,7 @@ def test_evaluate_sample_and_figures(whole):
     assert set(result["coherence"]["by_size"]) == {"1", "2"}
     assert set(result["coherence"]["by_subset"]["x0+x2"]) == {"x1"}
     assert 0 <= result["joint_coherence"] <= 1
-    assert set(result["joint_coherence_fitted"]) == {"mixture", "flow", "num_codes"}
+    assert set(result["joint_coherence_by_density"]) == {"prior", "mixture"}
     assert set(result["frechet"]["distance"]["by_subset"]["x0+x2"]) == {"x1"}
     assert result["frechet"]["num_generated"] == 30
     assert set(result["reconstruction"]["x1"]) == {"mean_squared_error"}  # no image has no structural similarity

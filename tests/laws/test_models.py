@@ -9,6 +9,8 @@ import pytest
 
 from jnf_jax import configs, specs, subsets
 from jnf_jax.flows import maf
+from jnf_jax.marginals import flow as flow_marginal
+from jnf_jax.marginals import mixture
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
 from jnf_jax.training import fit, sharding, step
@@ -25,6 +27,7 @@ SMALL = {
     "network": mlp.Config(hidden=(8,), activation="tanh"),
     "joint_hidden": (8,),
     "flow": maf.Config(hidden=(8,)),
+    "marginal": mixture.Config(num_components=(2,)),
     "sampler": hmc.Config(num_warmup=20, num_chains=2, max_leapfrog_steps=3),
 }
 
@@ -37,7 +40,11 @@ def small(module):
 MODELS = [small(module) for module in discover.modules("models")]
 MODELS += [  # and with all that has parameters of its own, where a model takes it: a projector (it cannot tell them apart), correlations
     dataclasses.replace(
-        model, projector=discover.modules("projectors")[0].Config(dim=2), projected_hidden=(8,), joint_covariance="full"
+        model,
+        projector=discover.modules("projectors")[0].Config(dim=2),
+        projected_hidden=(8,),
+        joint_covariance="full",
+        marginal=flow_marginal.Config(base=mixture.Config(num_components=(2,)), flow=maf.Config(hidden=(8,), widening=True)),
     )
     for model in MODELS
     if {"projector", "joint_covariance"} <= {f.name for f in dataclasses.fields(model)}
@@ -70,12 +77,17 @@ def batch():
     }
 
 
+def trained(model):
+    """The stages that have a loss."""
+    return [stage for stage in model.stages if stage.loss is not None]
+
+
 def prepared(stage, params, batch):
     return batch if stage.prepare is None else stage.prepare(params, batch)
 
 
 def test_losses_are_finite_scalars(model, params, batch):
-    for stage in model.stages:
+    for stage in trained(model):
         loss, metrics = stage.loss(params, jax.random.key(1), prepared(stage, params, batch))
         assert loss.shape == ()
         assert jnp.isfinite(loss)
@@ -93,13 +105,13 @@ def check_trainable(stage, params, batch):
 
 
 def test_a_stage_moves_all_that_it_owns_and_nothing_else(model, params, batch):
-    for stage in model.stages:
+    for stage in trained(model):
         check_trainable(stage, params, batch)
 
 
 def test_a_joint_encoder_that_is_not_frozen_is_seen(model, params, batch):
     """The mutant: the last stage's loss computes the joint posterior itself instead of being given it."""
-    stage = model.stages[-1]
+    stage = trained(model)[-1]
     if stage.prepare is None:
         pytest.skip("the model's last stage freezes nothing")
     mutant = dataclasses.replace(
@@ -112,7 +124,7 @@ def test_a_joint_encoder_that_is_not_frozen_is_seen(model, params, batch):
 def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, params, batch):
     mesh = sharding.make_mesh(1)
     optimizer = optax.adam(1e-2)
-    for stage in model.stages:
+    for stage in trained(model):
         data = prepared(stage, params, batch)
         call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
         state = fit.initial_train_state(stage, params, optimizer)
@@ -123,6 +135,20 @@ def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, param
         last, _ = stage.loss({**params, **state.trainable}, jax.random.key(2), data)
         assert last < first
         assert call._cache_size() == 1
+
+
+def test_what_is_fitted_outright_keeps_its_shapes_and_changes_nothing_else(model, params, batch):
+    data = {name: np.asarray(x) for name, x in batch.items()}
+    for stage in model.stages:
+        if stage.solve is None:
+            continue
+        found = stage.solve(params, jax.random.key(0), data, data)
+        assert set(found) == set(stage.trainable)
+        own = {name: params[name] for name in stage.trainable}
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), own
+        )
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 def test_every_subset_samples(model, params, batch):
