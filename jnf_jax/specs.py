@@ -72,7 +72,7 @@ class ModalitySpec:
 Specs = Mapping[str, ModalitySpec]
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
-_TAKEN = ("all", "label", "labels", "prior", "type")  # mean something in tables and files
+_TAKEN = ("all", "label", "labels", "observed", "prior", "type")  # mean something in tables and files
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -76,7 +76,7 @@ def prepared(stage, params, batch):
 
 def test_losses_are_finite_scalars(model, params, batch):
     for stage in model.stages:
-        loss, metrics = stage.loss(params, jax.random.key(1), prepared(stage, params, batch))
+        loss, metrics = jax.jit(stage.loss)(params, jax.random.key(1), prepared(stage, params, batch))
         assert loss.shape == ()
         assert jnp.isfinite(loss)
         assert all(jnp.isfinite(value) for value in metrics.values())
@@ -114,15 +114,30 @@ def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, param
     optimizer = optax.adam(1e-2)
     for stage in model.stages:
         data = prepared(stage, params, batch)
-        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
+        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50, total_steps=50)
         state = fit.initial_train_state(stage, params, optimizer)
         frozen = {name: value for name, value in params.items() if name not in stage.trainable}
-        first, _ = stage.loss(params, jax.random.key(2), data)
+        loss = jax.jit(stage.loss)
+        first, _ = loss(params, jax.random.key(2), data)
         state, _ = call(state, frozen, jax.random.key(1), data)
         assert int(state.failed_step) == -1
-        last, _ = stage.loss({**params, **state.trainable}, jax.random.key(2), data)
+        last, _ = loss({**params, **state.trainable}, jax.random.key(2), data)
         assert last < first
         assert call._cache_size() == 1
+
+
+def check_codes(model, z, shape):
+    """z is an array, or a pytree of arrays, of D numbers in all."""
+    leaves = jax.tree.leaves(z)
+    assert {leaf.shape[:-1] for leaf in leaves} == {shape}
+    assert sum(leaf.shape[-1] for leaf in leaves) == model.latent_dim
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+
+
+def codes(model, params, shape):
+    """Draws of the prior, leaves `[*shape, D]`."""
+    z = model.sample_prior(params, jax.random.key(3), num_samples=int(np.prod(shape)))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, -1), z)
 
 
 def test_every_subset_samples(model, params, batch):
@@ -130,28 +145,28 @@ def test_every_subset_samples(model, params, batch):
     for subset in [*subsets.proper(names), names]:
         observed = {name: batch[name] for name in subset}
         z, info = model.sample_posterior(params, jax.random.key(3), observed, num_samples=3)
-        assert z.shape == (3, NUM, model.latent_dim)
-        assert jnp.isfinite(z).all()
+        check_codes(model, z, (3, NUM))
         assert {leaf.shape for leaf in info} == {(NUM,)}
-    assert model.sample_prior(params, jax.random.key(3), num_samples=7).shape == (7, model.latent_dim)
+    check_codes(model, model.sample_prior(params, jax.random.key(3), num_samples=7), (7,))
 
 
 def test_every_size_of_subset_has_a_density(model, params, batch):
     names = tuple(model.specs)
-    z = jax.random.normal(jax.random.key(3), (3, NUM, model.latent_dim))
+    z = codes(model, params, (3, NUM))
     for size in range(1, len(names) + 1):
         observed = {name: batch[name] for name in subsets.of_size(names, size)[-1]}
         density = model.posterior_log_density(params, observed, z)
         assert density.shape == (3, NUM)
         assert jnp.isfinite(density).all()
-        shared = model.posterior_log_density(params, observed, z[:, :1])  # one point for all observations
-        everywhere = jnp.broadcast_to(z[:, :1], z.shape)
+        one = jax.tree.map(lambda leaf: leaf[:, :1], z)  # one point for all observations
+        shared = model.posterior_log_density(params, observed, one)
+        everywhere = jax.tree.map(lambda leaf, whole: jnp.broadcast_to(leaf, whole.shape), one, z)
         np.testing.assert_allclose(shared, model.posterior_log_density(params, observed, everywhere), rtol=1e-4, atol=1e-4)
 
 
 def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
     draw = lambda names: model.sample_posterior(params, jax.random.key(3), {n: batch[n] for n in names}, num_samples=3)[0]
-    np.testing.assert_array_equal(draw(["bits", "image"]), draw(["image", "bits"]))
+    jax.tree.map(np.testing.assert_array_equal, draw(["bits", "image"]), draw(["image", "bits"]))
 
 
 def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, batch):
@@ -181,7 +196,7 @@ def compilations():
 
 
 def test_decoded_parameters_have_their_shapes(model, params):
-    decoded = model.decode(params, jnp.zeros((2, 3, model.latent_dim)))
+    decoded = model.decode(params, codes(model, params, (2, 3)))
     assert {name: value.shape for name, value in decoded.items()} == {
         name: (2, 3, *spec.parameter_shape) for name, spec in model.specs.items()
     }
