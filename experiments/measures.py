@@ -11,6 +11,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.flows import maf
 from jnf_jax.metrics import classifiers as classifiers_lib
+from jnf_jax.metrics import codes as codes_lib
 from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
 from jnf_jax.models import base
 from jnf_jax.training import fit
@@ -57,7 +58,7 @@ class Run:
         size = min(self.batch_size, len(data))
         return coherence.draw(self.model, self.params, key, data, subset, num_samples=num_samples, batch_size=size)
 
-    def judge(self, z: np.ndarray) -> dict[str, classifiers_lib.Judged]:
+    def judge(self, z: Any) -> dict[str, classifiers_lib.Judged]:
         """Returns what the classifiers see in what z `[N, D]` decodes to."""
         return coherence.judge_decoded(self.model, self.params, self.judges, self.judge_params, z)
 
@@ -67,20 +68,24 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
     names = tuple(run.model.specs)
     coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
     prior = run.model.sample_prior(run.params, keys.stream(run.key, "prior"), num_samples=num_prior)
-    result: dict[str, Any] = {"joint_coherence": coherent(np.asarray(prior))}
+    result: dict[str, Any] = {"joint_coherence": coherent(prior)}
     if num_codes:
         run.on_progress("densities of codes", 0, 2, "")
-        codes, held_out = (
-            run.draw(names, f"codes {split}", data[split].take(num_codes), 1).z[0] for split in ("train", "validation")
+        found, held_out = (
+            codes_lib.as_array(
+                codes_lib.take(run.draw(names, f"codes {split}", data[split].complete().take(num_codes), 1).z, 0)
+            )
+            for split in ("train", "validation")
         )
-        fitted = {"mixture": coherent(latents.mixture_draws(codes, num_prior))}
+        coherent_codes = lambda z: coherent(codes_lib.from_array(z, prior))
+        fitted = {"mixture": coherent_codes(latents.mixture_draws(found, num_prior))}
         run.on_progress("densities of codes", 1, 2, "")
-        batch = min(_DENSITY_TRAINING.batch_size, len(codes))
+        batch = min(_DENSITY_TRAINING.batch_size, len(found))
         training = dataclasses.replace(_DENSITY_TRAINING, batch_size=batch)
-        draws = latents.flow_draws(codes, held_out, num_prior, flow=_DENSITY_FLOW, training=training)
-        fitted["flow"] = coherent(draws)
+        draws = latents.flow_draws(found, held_out, num_prior, flow=_DENSITY_FLOW, training=training)
+        fitted["flow"] = coherent_codes(draws)
         run.on_progress("densities of codes", 2, 2, "")
-        result["joint_coherence_fitted"] = fitted | {"num_codes": len(codes)}
+        result["joint_coherence_fitted"] = fitted | {"num_codes": len(found)}
     return result
 
 
@@ -89,18 +94,20 @@ def of_subset(run: Run, subset: subsets.Subset, *, num_samples: int, summary: Ca
     names, test = tuple(run.model.specs), run.test
     found: dict[str, Any] = {}
     draws = run.draw(subset, "posterior", test, num_samples)
-    if 1 < len(subset) < len(names):
+    first = codes_lib.take(draws.z, 0)
+    exact = not np.any(draws.info.step_size) and not np.any(draws.info.improper)
+    if 1 < len(subset) < len(names) and not exact:
         found["chains"] = summary(draws.info)
     if subset == names:
-        found["reconstruction"] = reconstructions(run, draws.z[0])
+        found["reconstruction"] = reconstructions(run, first)
     elif run.inception is not None and names[0] not in subset:
-        found["fid"] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
+        found["fid"] = {names[0]: _inception_distance(run, names[0], first)}
     if run.judges is None:
         return found
-    judged = run.judge(draws.z[0])
+    judged = run.judge(first)
     found["coherence"] = coherence.conditional(coherence.classes_of(judged), test.labels, () if subset == names else subset)
     if subset == names:
-        return found | {"cluster_accuracy": latents.cluster_accuracy(draws.z[0], test.labels)}
+        return found | {"cluster_accuracy": latents.cluster_accuracy(codes_lib.as_array(first), test.labels)}
     targets = tuple(name for name in names if name not in subset)
     found["frechet"] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
     if num_samples > 1:
@@ -132,22 +139,23 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     return result
 
 
-def _inception_distance(run: Run, name: str, z: np.ndarray) -> float:
+def _inception_distance(run: Run, name: str, z: Any) -> float:
     weights, real = run.inception
     return frechet.distance(inception.features(weights, _decoded(run, z)[name].clip(0, 1)), real)
 
 
-def _decoded(run: Run, z: np.ndarray) -> dict[str, np.ndarray]:
+def _decoded(run: Run, z: Any) -> dict[str, np.ndarray]:
     """Returns modality -> the data that z `[N, D]` stand for, decoded in batches."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
-    for start in range(0, len(z), run.batch_size):
-        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
+    for start in range(0, codes_lib.length(z), run.batch_size):
+        part = codes_lib.take(z, np.s_[start : start + run.batch_size])
+        means = coherence.as_data(run.model, run.model.decode(run.params, part))
         for name, x in means.items():
             parts[name].append(np.asarray(x))
     return {name: np.concatenate(x) for name, x in parts.items()}
 
 
-def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:
+def reconstructions(run: Run, z: Any) -> dict[str, dict[str, float]]:
     """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
     decoded = _decoded(run, z)
     result = {}
@@ -228,8 +236,9 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
     return result
 
 
-def _diversity(run: Run, z: np.ndarray, targets) -> dict[str, float]:
-    images = coherence.as_data(run.model, run.model.decode(run.params, z[:, :_MOST_FOR_DIVERSITY]))
+def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
+    few = codes_lib.take(z, np.s_[:, :_MOST_FOR_DIVERSITY])
+    images = coherence.as_data(run.model, run.model.decode(run.params, few))
     return {
         name: diversity.diversity(
             np.asarray(images[name]).swapaxes(0, 1),

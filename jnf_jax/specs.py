@@ -71,6 +71,8 @@ class ModalitySpec:
 
 Specs = Mapping[str, ModalitySpec]
 
+MASKS = "observed"  # entry of a batch beside the modalities' own: modality -> `[B]` bool, whether an example has it
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
 _TAKEN = ("all", "label", "labels", "observed", "prior", "type")  # mean something in tables and files
 

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from jnf_jax import specs
+
 Array = jax.Array
 Params = Any
 Batch = dict[str, Array]  # modality -> [B, *shape]
-MASKS = "observed"  # entry of a training batch: modality -> [B] bool, whether the example has it; absent where all have all
+MASKS = specs.MASKS  # entry of a training batch: modality -> [B] bool, whether the example has it; absent where all have all
 
 
 class Gaussian(NamedTuple):

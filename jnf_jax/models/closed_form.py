@@ -152,7 +152,7 @@ def make_sampler(parts: Parts):
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_encodings(key, encodings, indices, *, num_samples):
-        return draws(parts.combine(_stacked(encodings), indices), key, num_samples)
+        return draws(parts.combine(encodings, indices), key, num_samples)
 
     def sample_posterior(params, key, observed, *, num_samples):
         observed = _checked(parts, observed)
@@ -160,7 +160,7 @@ def make_sampler(parts: Parts):
             raise ValueError(f"Expected at least one sample, got {num_samples}.")
         if parts.encode_whole is not None and len(observed) == len(names):
             return from_whole(params, key, observed, num_samples=num_samples)
-        encodings = [encode(params, name, x) for name, x in observed.items()]
+        encodings = _stacked([encode(params, name, x) for name, x in observed.items()])
         indices = jnp.asarray([names.index(name) for name in observed])
         return from_encodings(key, encodings, indices, num_samples=num_samples)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import discover
 import jax
@@ -70,13 +71,18 @@ def batch():
     }
 
 
+@functools.cache
+def jitted(stage):
+    return jax.jit(stage.loss)
+
+
 def prepared(stage, params, batch):
     return batch if stage.prepare is None else stage.prepare(params, batch)
 
 
 def test_losses_are_finite_scalars(model, params, batch):
     for stage in model.stages:
-        loss, metrics = jax.jit(stage.loss)(params, jax.random.key(1), prepared(stage, params, batch))
+        loss, metrics = jitted(stage)(params, jax.random.key(1), prepared(stage, params, batch))
         assert loss.shape == ()
         assert jnp.isfinite(loss)
         assert all(jnp.isfinite(value) for value in metrics.values())
@@ -117,7 +123,7 @@ def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, param
         call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50, total_steps=50)
         state = fit.initial_train_state(stage, params, optimizer)
         frozen = {name: value for name, value in params.items() if name not in stage.trainable}
-        loss = jax.jit(stage.loss)
+        loss = jitted(stage)
         first, _ = loss(params, jax.random.key(2), data)
         state, _ = call(state, frozen, jax.random.key(1), data)
         assert int(state.failed_step) == -1
