@@ -14,7 +14,7 @@ Only the subsets of one give MMVAE's posterior, only the full one gives MVTCAE's
 
 Where an example lacks modalities, the subsets are those of what is there. Posteriors of a subset are its mixture, as the paper defines q for what
 is observed; the authors' and MultiVae's sampling takes the product over all of S alone (`sample_from`). Their code also adds the prior to the
-product of all modalities; the paper's formula does not, and neither do we.
+product of all modalities; the paper's formula does not, nor do we by default (`prior_in_full`).
 """
 
 import dataclasses
@@ -45,6 +45,7 @@ class Config(configs.Component):
       beta: weight of the KL terms.
       sample_from: what stands for q(z | x_S): `mixture` of all products within S, or the `product` over S alone, the authors' choice when they
         generate.
+      prior_in_full: whether the prior is one more expert in the product of all modalities, as in the authors' code and MultiVae.
       rescale: whether each modality's likelihood is weighted by max_k dim(x_k) / dim(x_j).
       scale_transform: `softplus` or `exp`: how encoders make a scale positive.
       network: encoder and decoder of every modality.
@@ -55,6 +56,7 @@ class Config(configs.Component):
     latent_dim: int = 32
     beta: float = 1.0
     sample_from: Literal["mixture", "product"] = "product"
+    prior_in_full: bool = False
     rescale: bool = False
     scale_transform: Literal["softplus", "exp"] = "softplus"
     network: configs.Component = conv.Config()
@@ -113,8 +115,9 @@ def init(parts: Parts, key: types.Array) -> types.Params:
 def combine(parts: Parts, experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:
     """Returns q(z | x_S) of the experts `[|S|, B, D]`."""
     if parts.config.sample_from == "product":
-        return closed_form.gaussian_posterior(gaussian.product(experts, power=0))
-    return closed_form.mixture_posterior(mixtures.uniform(products(experts, all_subsets(len(indices)))))
+        everything = np.ones((1, len(indices)), bool)
+        return closed_form.gaussian_posterior(jax.tree.map(lambda leaf: leaf[0], products(parts, experts, everything)))
+    return closed_form.mixture_posterior(mixtures.uniform(products(parts, experts, all_subsets(len(indices)))))
 
 
 def all_subsets(num: int) -> np.ndarray:
@@ -123,9 +126,12 @@ def all_subsets(num: int) -> np.ndarray:
     return np.asarray([[n in subset for n in numbers] for subset in [*subsets_lib.proper(numbers), numbers]], bool)
 
 
-def products(experts: types.Gaussian, chosen: np.ndarray) -> types.Gaussian:
-    """Returns the product over each subset `[C, B, D]`, of experts `[M, B, D]` and subsets `[C, M]` bool."""
-    each = [gaussian.product(jax.tree.map(lambda leaf: leaf[np.flatnonzero(s)], experts), power=0) for s in chosen]
+def products(parts: Parts, experts: types.Gaussian, chosen: np.ndarray) -> types.Gaussian:
+    """Returns the product over each subset `[C, B, D]`, of experts `[E, B, D]` and subsets `[C, E]` bool."""
+    num = len(parts.encoders.modalities.names)
+    power = lambda subset: int(parts.config.prior_in_full and subset.sum() == num)
+    members = lambda subset: jax.tree.map(lambda leaf: leaf[np.flatnonzero(subset)], experts)
+    each = [gaussian.product(members(subset), power=power(subset)) for subset in chosen]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
 
@@ -144,7 +150,7 @@ def loss(
     chosen = all_subsets(len(networks.names)) if chosen is None else chosen
     experts = parts.encoders.encode_all(params["experts"], data)
     there = (present[None] | ~chosen[:, :, None]).all(1)  # [C, B] subsets with nothing missing
-    mixture = mixtures.uniform(products(experts, chosen), there)
+    mixture = mixtures.uniform(products(parts, experts, chosen), there)
     z = mixtures.sample(key, mixture)
     terms = objectives.log_likelihoods(networks.specs, networks.decode(params["decoders"], z), networks.canonical(data))
     reconstruction = -objectives.weighted_sum(terms, weights, present)
