@@ -102,7 +102,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     """Returns everything but the long chains."""
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data["test"]
+    test = data["test"].complete()
     weights = None if arguments.inception is None else inception.load(arguments.inception)
     if weights is not None:
         first, spec = next(iter(test.specs.items()))

@@ -12,6 +12,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.marginals import mixture
 from jnf_jax.metrics import classifiers as classifiers_lib
+from jnf_jax.metrics import codes as codes_lib
 from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
 from jnf_jax.models import base
 
@@ -55,7 +56,7 @@ class Run:
         size = min(self.batch_size, len(data))
         return coherence.draw(self.model, self.params, key, data, subset, num_samples=num_samples, batch_size=size)
 
-    def judge(self, z: np.ndarray) -> dict[str, classifiers_lib.Judged]:
+    def judge(self, z: Any) -> dict[str, classifiers_lib.Judged]:
         """Returns what the classifiers see in what z `[N, D]` decodes to."""
         return coherence.judge_decoded(self.model, self.params, self.judges, self.judge_params, z)
 
@@ -65,9 +66,10 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
 
     A model with a marginal of its own draws from that; of any other the mixture is fitted here.
     """
-    coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(np.asarray(z))))
+    coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
     key = keys.stream(run.key, "prior")
-    own = coherent(run.model.sample_prior(run.params, key, num_samples=num_prior))
+    draws = run.model.sample_prior(run.params, key, num_samples=num_prior)
+    own = coherent(draws)
     if run.params.get("marginal"):
         prior = jax.random.normal(key, (num_prior, run.model.latent_dim))
         return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), "mixture": own}}
@@ -75,11 +77,15 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
     if num_codes:
         run.on_progress("mixture of codes", 0, 1, "")
         names = tuple(run.model.specs)
-        codes, held_out = (
-            run.draw(names, f"codes {split}", data[split].take(num_codes), 1).z[0] for split in ("train", "validation")
+        found, held_out = (
+            codes_lib.as_array(
+                codes_lib.take(run.draw(names, f"codes {split}", data[split].complete().take(num_codes), 1).z, 0)
+            )
+            for split in ("train", "validation")
         )
-        density = mixture.build(mixture.Config(), codes.shape[1])
-        by_density["mixture"] = coherent(density.sample(density.fit(0, codes, held_out), key, num_samples=num_prior))
+        density = mixture.build(mixture.Config(), found.shape[1])
+        fitted = np.asarray(density.sample(density.fit(0, found, held_out), key, num_samples=num_prior))
+        by_density["mixture"] = coherent(codes_lib.from_array(fitted, draws))
     return {"joint_coherence": own, "joint_coherence_by_density": by_density}
 
 
@@ -94,21 +100,23 @@ def of_draws(
     """Returns what `of_subset` finds, of draws that were made before."""
     names, test = tuple(run.model.specs), run.test
     found: dict[str, Any] = {}
-    if 1 < len(subset) < len(names):
+    first = codes_lib.take(draws.z, 0)
+    exact = not np.any(draws.info.step_size) and not np.any(draws.info.improper)
+    if 1 < len(subset) < len(names) and not exact:
         found["chains"] = summary(draws.info)
     if subset == names:
-        found["reconstruction"] = reconstructions(run, draws.z[0])
+        found["reconstruction"] = reconstructions(run, first)
     elif run.inception is not None and names[0] not in subset:
-        found["fid"] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
+        found["fid"] = {names[0]: _inception_distance(run, names[0], first)}
     if run.judges is None:
         return found
-    judged = run.judge(draws.z[0])
+    judged = run.judge(first)
     found["coherence"] = coherence.conditional(coherence.classes_of(judged), test.labels, () if subset == names else subset)
     if subset == names:
-        return found | {"cluster_accuracy": latents.cluster_accuracy(draws.z[0], test.labels)}
+        return found | {"cluster_accuracy": latents.cluster_accuracy(codes_lib.as_array(first), test.labels)}
     targets = tuple(name for name in names if name not in subset)
     found["frechet"] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
-    if len(draws.z) > 1:
+    if codes_lib.length(draws.z) > 1:
         found["diversity"] = _diversity(run, draws.z, targets)
     return found
 
@@ -137,22 +145,23 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     return result
 
 
-def _inception_distance(run: Run, name: str, z: np.ndarray) -> float:
+def _inception_distance(run: Run, name: str, z: Any) -> float:
     weights, real = run.inception
     return frechet.distance(inception.features(weights, _decoded(run, z)[name].clip(0, 1)), real)
 
 
-def _decoded(run: Run, z: np.ndarray) -> dict[str, np.ndarray]:
+def _decoded(run: Run, z: Any) -> dict[str, np.ndarray]:
     """Returns modality -> the data that z `[N, D]` stand for, decoded in batches."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
-    for start in range(0, len(z), run.batch_size):
-        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
+    for start in range(0, codes_lib.length(z), run.batch_size):
+        part = codes_lib.take(z, np.s_[start : start + run.batch_size])
+        means = coherence.as_data(run.model, run.model.decode(run.params, part))
         for name, x in means.items():
             parts[name].append(np.asarray(x))
     return {name: np.concatenate(x) for name, x in parts.items()}
 
 
-def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:
+def reconstructions(run: Run, z: Any) -> dict[str, dict[str, float]]:
     """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
     decoded = _decoded(run, z)
     result = {}
@@ -233,8 +242,9 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
     return result
 
 
-def _diversity(run: Run, z: np.ndarray, targets) -> dict[str, float]:
-    images = coherence.as_data(run.model, run.model.decode(run.params, z[:, :_MOST_FOR_DIVERSITY]))
+def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
+    few = codes_lib.take(z, np.s_[:, :_MOST_FOR_DIVERSITY])
+    images = coherence.as_data(run.model, run.model.decode(run.params, few))
     return {
         name: diversity.diversity(
             np.asarray(images[name]).swapaxes(0, 1),

@@ -261,14 +261,20 @@ def _settings(groups: Sequence[Group]) -> str:
 
 def _coherence_figure(groups: Sequence[Group]) -> plt.Figure | None:
     figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    draw_coherence(axis, groups)
+    return figure
+
+
+def draw_coherence(axis: plt.Axes, groups: Sequence[Group]) -> None:
+    """Draws coherence by the number of observed modalities."""
     for group in groups:
         sizes = list(group.runs[0].evaluation.get("coherence", {}).get("by_size", {}))
         values = [group.values(lambda e, size=size: e["coherence"]["by_size"][size]) for size in sizes]
         spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
         axis.errorbar([int(s) for s in sizes], [v.mean() for v in values], spread, marker="o", capsize=3, label=group.name)
     axis.set(xlabel="observed modalities", ylabel="coherence")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(fontsize=8)
-    return figure
 
 
 def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
@@ -276,6 +282,12 @@ def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
     if not any("frechet" in run.evaluation for group in groups for run in group.runs):
         return None
     figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    draw_frechet(axis, groups)
+    return figure
+
+
+def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
+    """Draws coherence against Fréchet distance, a point for each number of observed modalities."""
     for group in groups:
         sizes = list(group.runs[0].evaluation.get("frechet", {}).get("distance", {}).get("by_size", {}))
         read = lambda part, size: group.values(lambda e: part(e)["by_size"][size]).mean()
@@ -286,7 +298,6 @@ def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
             axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=8)
     axis.set(xlabel="Fréchet distance in the classifiers' features", ylabel="coherence")
     axis.legend(fontsize=8)
-    return figure
 
 
 def _image(figure: plt.Figure) -> str:

@@ -4,7 +4,7 @@ What differs from the published code here as everywhere: experts no wider than t
 constant rate (PolyMNIST with convolutions keeps its plateau), chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
 
 Assumed, since the published settings at hand do not tell: for Translated PolyMNIST the residual networks, the batch, the experts' epochs and all of
-DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's.
+DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's; and all settings of the models that JNF is compared with (`baseline`).
 """
 
 import dataclasses
@@ -108,6 +108,28 @@ def dcca_variant(
 def _variant(config: experiment.Config, projector: configs.Component, training: fit.Config) -> experiment.Config:
     model = dataclasses.replace(config.model, projector=projector)
     return dataclasses.replace(config, model=model, training={"projector": training, **config.training})
+
+
+def baseline(config: experiment.Config, model: type[configs.Component], **options) -> experiment.Config:
+    """Returns another model on the data, networks, latent dimension, beta and rescaling of a JNF, and on its budget of steps.
+
+    Its one stage has the settings of JNF's stage 1 and as many steps as JNF's stages 1 and 2 together. The published settings at hand do not
+    tell the baselines' own; what a paper says of its model stands in the experiment's file.
+
+    Args:
+      config: JNF's experiment.
+      model: the model's Config.
+      **options: fields of it where it differs.
+    """
+    shared = {
+        name: getattr(config.model, name)
+        for name in ("latent_dim", "beta", "rescale", "scale_transform", "network", "networks", "precision")
+    }
+    if any(field.name == "joint_hidden" for field in dataclasses.fields(model)):
+        shared["joint_hidden"] = config.model.joint_hidden
+    steps = sum(config.training[name].num_steps for name in ("joint", "experts"))
+    training = {"vae": dataclasses.replace(config.training["joint"], num_steps=steps)}
+    return dataclasses.replace(config, model=model(**{**shared, **options}), training=training)
 
 
 def quick(

@@ -51,8 +51,7 @@ def score(
       codes: draws z* of q(z | X) of the same examples, `[S, B, D]`.
       config: of the normaliser's estimate, where one is needed.
     """
-    num = codes.shape[1]
-    constant = jnp.zeros(num)
+    constant = jnp.zeros(len(next(iter(observed.values()))))
     if model.log_normaliser is not None and 1 < len(observed) < len(model.specs):
         constant = model.log_normaliser(params, key, observed, config=config or smc.Config())
     density = model.posterior_log_density(params, observed, codes).mean(0)

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jnf_jax import specs as specs_lib
@@ -34,6 +35,7 @@ class Stage:
       solve: (params, key, train, validation) -> entries of params, on the host, given the data of both splits, modality -> `[N, *shape]`: what
         is fitted outright, before any step; None where nothing is.
       needs: the stages whose weights it is trained on; they come before it.
+      incomplete: whether its loss takes examples that lack modalities: batches with an entry `types.MASKS`.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Stage:
     whole_batches: bool = False
     solve: Callable[[types.Params, types.Array, Mapping[str, np.ndarray], Mapping[str, np.ndarray]], types.Params] | None = None
     needs: tuple[str, ...] = ()
+    incomplete: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +55,9 @@ class Model:
     """Pure functions of one model; arguments are (params, key, data, *, options).
 
     `observed` is a dict modality -> `[B, *shape]`, and its keys are the subset: condition on what you pass.
+
+    z is an array `[.., D]`. In a model with shared and private codes it is a pytree of such arrays, `[.., D_i]` each, and D is the
+    sum of the D_i.
 
     Attributes:
       specs: the modalities, in order.
@@ -70,6 +76,7 @@ class Model:
       project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
       elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling,
         under the prior p(z).
+      prior_log_density: (z `[.., D]`) -> log p(z) `[..]`; None where p(z) is the standard normal.
     """
 
     specs: specs_lib.Specs
@@ -84,3 +91,37 @@ class Model:
     elbo: Callable[..., types.Array]
     log_normaliser: Callable[..., types.Array] | None = None
     project: Callable[[types.Params, str, types.Array], types.Array] | None = None
+    prior_log_density: Callable[[Any], types.Array] | None = None
+
+
+def check_settings(config: Any) -> None:
+    """Checks what the configs of all models have: `latent_dim`, `beta`, and `warmup` where there is one.
+
+    Raises:
+      ValueError: if one makes no sense.
+    """
+    if config.latent_dim < 1:
+        raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
+    if not config.beta > 0:
+        raise ValueError(f"Expected a positive beta, got {config.beta}.")
+    if not 0 <= getattr(config, "warmup", 0.0) <= 1:
+        raise ValueError(f"Expected a warmup in [0, 1], got {config.warmup}.")
+
+
+def warmed_up(loss: Callable, warmup: float) -> Callable | None:
+    """Returns the annealed loss of a stage whose `loss(weight, params, key, batch)` weighs its KL terms.
+
+    The weight rises from 0 to 1 over the first `warmup` of the steps. None where that share is 0.
+    """
+    if not warmup:
+        return None
+
+    def annealed(params, key, batch, progress):
+        return loss(jnp.minimum(progress / warmup, 1.0), params, key, batch)
+
+    return annealed
+
+
+def mean_of(values: types.Array, present: types.Array) -> types.Array:
+    """Returns the mean of values `[B]` over the examples that are there, 0 where there is none."""
+    return jnp.where(present, values, 0).sum() / jnp.maximum(present.sum(), 1)

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import discover
 import jax
@@ -6,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 
 from jnf_jax import configs, specs, subsets
 from jnf_jax.flows import maf
@@ -63,7 +65,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def params(model):
-    return jax.jit(model.init)(jax.random.key(0))
+    return quick.jit(model.init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -82,13 +84,18 @@ def trained(model):
     return [stage for stage in model.stages if stage.loss is not None]
 
 
+@functools.cache
+def jitted(stage):
+    return quick.jit(stage.loss)
+
+
 def prepared(stage, params, batch):
     return batch if stage.prepare is None else stage.prepare(params, batch)
 
 
 def test_losses_are_finite_scalars(model, params, batch):
     for stage in trained(model):
-        loss, metrics = stage.loss(params, jax.random.key(1), prepared(stage, params, batch))
+        loss, metrics = jitted(stage)(params, jax.random.key(1), prepared(stage, params, batch))
         assert loss.shape == ()
         assert jnp.isfinite(loss)
         assert all(jnp.isfinite(value) for value in metrics.values())
@@ -97,7 +104,7 @@ def test_losses_are_finite_scalars(model, params, batch):
 def check_trainable(stage, params, batch):
     """Every parameter that the stage owns is moved by its loss, and no other is."""
     data = prepared(stage, params, batch)
-    gradients = jax.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
+    gradients = quick.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path)
         moved = bool(jnp.abs(gradient).max() > 0)
@@ -126,13 +133,14 @@ def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, param
     optimizer = optax.adam(1e-2)
     for stage in trained(model):
         data = prepared(stage, params, batch)
-        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
+        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50, total_steps=50)
         state = fit.initial_train_state(stage, params, optimizer)
         frozen = {name: value for name, value in params.items() if name not in stage.trainable}
-        first, _ = stage.loss(params, jax.random.key(2), data)
+        loss = jitted(stage)
+        first, _ = loss(params, jax.random.key(2), data)
         state, _ = call(state, frozen, jax.random.key(1), data)
         assert int(state.failed_step) == -1
-        last, _ = stage.loss({**params, **state.trainable}, jax.random.key(2), data)
+        last, _ = loss({**params, **state.trainable}, jax.random.key(2), data)
         assert last < first
         assert call._cache_size() == 1
 
@@ -151,33 +159,48 @@ def test_what_is_fitted_outright_keeps_its_shapes_and_changes_nothing_else(model
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
+def check_codes(model, z, shape):
+    """z is an array, or a pytree of arrays, of D numbers in all."""
+    leaves = jax.tree.leaves(z)
+    assert {leaf.shape[:-1] for leaf in leaves} == {shape}
+    assert sum(leaf.shape[-1] for leaf in leaves) == model.latent_dim
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+
+
+def codes(model, params, shape):
+    """Draws of the prior, leaves `[*shape, D]`."""
+    z = model.sample_prior(params, jax.random.key(3), num_samples=int(np.prod(shape)))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, -1), z)
+
+
 def test_every_subset_samples(model, params, batch):
     names = tuple(model.specs)
     for subset in [*subsets.proper(names), names]:
         observed = {name: batch[name] for name in subset}
         z, info = model.sample_posterior(params, jax.random.key(3), observed, num_samples=3)
-        assert z.shape == (3, NUM, model.latent_dim)
-        assert jnp.isfinite(z).all()
+        check_codes(model, z, (3, NUM))
         assert {leaf.shape for leaf in info} == {(NUM,)}
-    assert model.sample_prior(params, jax.random.key(3), num_samples=7).shape == (7, model.latent_dim)
+    check_codes(model, model.sample_prior(params, jax.random.key(3), num_samples=7), (7,))
 
 
 def test_every_size_of_subset_has_a_density(model, params, batch):
     names = tuple(model.specs)
-    z = jax.random.normal(jax.random.key(3), (3, NUM, model.latent_dim))
+    z = codes(model, params, (3, NUM))
     for size in range(1, len(names) + 1):
         observed = {name: batch[name] for name in subsets.of_size(names, size)[-1]}
-        density = model.posterior_log_density(params, observed, z)
+        log_density = quick.jit(functools.partial(model.posterior_log_density, params, observed))
+        density = log_density(z)
         assert density.shape == (3, NUM)
         assert jnp.isfinite(density).all()
-        shared = model.posterior_log_density(params, observed, z[:, :1])  # one point for all observations
-        everywhere = jnp.broadcast_to(z[:, :1], z.shape)
-        np.testing.assert_allclose(shared, model.posterior_log_density(params, observed, everywhere), rtol=1e-4, atol=1e-4)
+        one = jax.tree.map(lambda leaf: leaf[:, :1], z)  # one point for all observations
+        shared = log_density(one)
+        everywhere = jax.tree.map(lambda leaf, whole: jnp.broadcast_to(leaf, whole.shape), one, z)
+        np.testing.assert_allclose(shared, log_density(everywhere), rtol=1e-4, atol=1e-4)
 
 
 def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
     draw = lambda names: model.sample_posterior(params, jax.random.key(3), {n: batch[n] for n in names}, num_samples=3)[0]
-    np.testing.assert_array_equal(draw(["bits", "image"]), draw(["image", "bits"]))
+    jax.tree.map(np.testing.assert_array_equal, draw(["bits", "image"]), draw(["image", "bits"]))
 
 
 def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, batch):
@@ -207,7 +230,7 @@ def compilations():
 
 
 def test_decoded_parameters_have_their_shapes(model, params):
-    decoded = model.decode(params, jnp.zeros((2, 3, model.latent_dim)))
+    decoded = model.decode(params, codes(model, params, (2, 3)))
     assert {name: value.shape for name, value in decoded.items()} == {
         name: (2, 3, *spec.parameter_shape) for name, spec in model.specs.items()
     }
