@@ -34,6 +34,7 @@ class Arguments:
       num_samples: draws for each observation; the first one is judged for coherence, all of them for diversity.
       num_prior: draws of the prior, and of the densities in its place, behind the joint coherence.
       num_codes: codes of training data that those densities are fitted to; 0 for none.
+      num_scored: test observations behind the scores of subset posteriors; 0 for none.
       num_likelihood: test observations behind the log likelihoods.
       num_importance: K, importance samples for each of them.
       batch_size: observations sampled at once.
@@ -51,6 +52,7 @@ class Arguments:
     num_samples: int = 8
     num_prior: int = 10_000
     num_codes: int = 10_000
+    num_scored: int = 40
     num_likelihood: int = 100
     num_importance: int = 1_000
     batch_size: int = 250
@@ -143,6 +145,13 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
         )  # fmt: skip
         result |= measures.conditional(run, found.by_subset(tuple(model.specs), of_subset, progress))
         result["hmc"]["rhat_threshold"] = SHORT_RHAT
+        if arguments.num_scored:
+            score = functools.partial(measures.score, run, num_observations=arguments.num_scored)
+            by_subset = {
+                s: found.get(f"score {subsets.label(s)}", functools.partial(score, s))
+                for s in subsets.proper(tuple(model.specs))
+            }
+            result["subset_score"] = measures.scores(by_subset)
         result |= found.get(
             "likelihoods",
             lambda: measures.likelihoods(

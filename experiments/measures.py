@@ -13,7 +13,7 @@ from jnf_jax.data import source
 from jnf_jax.marginals import mixture
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.metrics import codes as codes_lib
-from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
+from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction, subset_score
 from jnf_jax.models import base
 
 _MOST_FOR_DIVERSITY = 100
@@ -119,6 +119,33 @@ def of_draws(
     if codes_lib.length(draws.z) > 1:
         found["diversity"] = _diversity(run, draws.z, targets)
     return found
+
+
+def score(run: Run, subset: subsets.Subset, *, num_observations: int, num_codes: int = 8) -> list[float]:
+    """Returns the mean of log q(z* | x_S) over codes z* ~ q(z | X), in nats, for each of the first test observations."""
+    key, test = keys.stream(run.key, "score"), run.test.take(num_observations)
+    codes = subset_score.draw_codes(run.model, run.params, key, dict(test.arrays), num_codes=num_codes)
+    observed = {name: test.arrays[name] for name in subset}
+    run.on_progress("score", 0, 1, subsets.label(subset))
+    found = subset_score.score(run.model, run.params, keys.stream(key, subsets.label(subset)), observed, codes)
+    return np.round(found.values, 4).tolist()
+
+
+def scores(by_subset: Mapping[subsets.Subset, list[float]]) -> dict[str, Any]:
+    """Returns mean and standard error over observations, by size of the subset and by subset."""
+    sizes = sorted({len(subset) for subset in by_subset})
+    of_size = {n: np.mean([v for subset, v in by_subset.items() if len(subset) == n], axis=0) for n in sizes}
+    return {
+        "num_observations": len(next(iter(by_subset.values()))),
+        "by_size": {str(size): with_error(values) for size, values in of_size.items()},
+        "by_subset": {subsets.label(subset): with_error(values) for subset, values in by_subset.items()},
+    }
+
+
+def with_error(values: Any) -> dict[str, float]:
+    """Returns mean and standard error of values `[B]`."""
+    values = np.asarray(values)
+    return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
 
 
 def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]]) -> dict[str, Any]:

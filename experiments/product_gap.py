@@ -236,13 +236,8 @@ def _joint_coherence(run: measures.Run, num: int) -> float:
     return coherence.joint(coherence.classes_of(run.judge(z)))
 
 
-def _with_error(values: np.ndarray) -> dict[str, Any]:
-    values = np.asarray(values)
-    return {
-        "mean": float(values.mean()),
-        "standard_error": float(values.std(ddof=1) / np.sqrt(len(values))),
-        "values": np.round(values, 3).tolist(),
-    }
+def _with_error(values: Any) -> dict[str, Any]:
+    return measures.with_error(values) | {"values": np.round(values, 3).tolist()}
 
 
 def _spaced(items: list, most: int) -> list:

@@ -39,6 +39,12 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
     if "mixture" in by_density:
         rows.append(["joint, from a mixture fitted to the codes", f"{by_density['mixture']:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+    if "subset_score" in result:
+        rows = [
+            [f"from {size}", f"{score['mean']:.2f} ± {score['standard_error']:.2f}"]
+            for size, score in result["subset_score"]["by_size"].items()
+        ]
+        _print(console, "Score of subset posteriors: log q(z* | x_S) of codes z* ~ q(z | X), nats", ["", "mean"], rows)
     if "frechet" in result:
         part = result["frechet"]
         title = f"Fréchet distance in the classifiers' features ({part['num_generated']} generated, {part['num_real']} real)"
