@@ -102,7 +102,7 @@ def test_draws_of_subsets_have_the_moments_of_the_exact_posterior(trained):
 
 def test_the_importance_estimate_is_the_exact_log_likelihood(trained):
     model, params, test = trained["flow"]
-    for subset in (("x1",), tuple(model.specs)):
+    for subset in (("x1",), ("x0", "x2"), tuple(model.specs)):
         observed = {name: test.arrays[name] for name in subset}
         estimate = np.asarray(model.log_likelihood(params, jax.random.key(0), observed, num_importance=500))
         weights, biases = [], []
