@@ -24,7 +24,7 @@ lint: $(STAMP)
 	$(RUN) -m ruff format --check .
 
 docs: $(STAMP)  ## the site, into build/docs; runs the notebooks at their small sizes, and warnings are errors
-	$(RUN) -m sphinx -W --keep-going -q -b html docs build/docs
+	$(RUN) -m sphinx -W --keep-going -q -j 2 -b html docs build/docs
 
 tables: $(STAMP)  ## the README's tables, drawn again from the committed results
 	$(RUN) docs/extensions/committed.py

@@ -40,7 +40,11 @@ napoleon_custom_sections = []
 # Notebooks hold no outputs in git: the build runs them, with small sizes unless JNF_NOTEBOOK_SIZE=full.
 nb_execution_mode = "cache"
 nb_execution_timeout = 600
+nb_execution_in_temp = True
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 os.environ.setdefault("JNF_NOTEBOOK_SIZE", "small")
+if os.environ["JNF_NOTEBOOK_SIZE"] == "small":  # nearly all of their time is compilation
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("PYTHONPATH", str(HERE.parent))
