@@ -12,7 +12,7 @@ from experiments import classifiers as classifier_cache
 from experiments import experiment, pictures
 from jnf_jax import distributions, keys
 from jnf_jax.data import source
-from jnf_jax.metrics import classifiers, coherence, inference_gap, reconstruction
+from jnf_jax.metrics import classifiers, codes, coherence, inference_gap, reconstruction
 from jnf_jax.models import base
 from jnf_jax.training import stages, writers
 
@@ -128,7 +128,9 @@ def self_reconstruction(
     blocks = [("data", [[pictures.as_image(spec, x) for x in real[:num_shown]]])]
     for run in runs:
         z, _ = run.model.sample_posterior(run.params, key, {modality: test.arrays[modality]}, num_samples=1)
-        images = np.asarray(jax.device_get(coherence.as_data(run.model, run.model.decode(run.params, z[0]))[modality]))
+        images = np.asarray(
+            jax.device_get(coherence.as_data(run.model, run.model.decode(run.params, codes.take(z, 0)))[modality])
+        )
         classes = classifiers.judged(judges, judge_params, modality, images).classes
         result["by_run"][run.name] = {
             "agreement": float((classes == test.labels).mean()),

@@ -34,6 +34,7 @@ class Arguments:
       num_samples: draws for each observation; the first one is judged for coherence, all of them for diversity.
       num_prior: draws of the prior, and of the densities in its place, behind the joint coherence.
       num_codes: codes of training data that those densities are fitted to; 0 for none.
+      num_scored: test observations behind the scores of subset posteriors; 0 for none.
       num_likelihood: test observations behind the log likelihoods.
       num_importance: K, importance samples for each of them.
       batch_size: observations sampled at once.
@@ -51,6 +52,7 @@ class Arguments:
     num_samples: int = 8
     num_prior: int = 10_000
     num_codes: int = 10_000
+    num_scored: int = 40
     num_likelihood: int = 100
     num_importance: int = 1_000
     batch_size: int = 250
@@ -62,8 +64,8 @@ class Arguments:
 
 
 # With 20 iterations a chain R-hat is mostly noise (medians of 1.13 to 1.17 were seen): only chains far apart show.
-_SHORT_RHAT = 1.5
-_LONG_RHAT = 1.01
+SHORT_RHAT = 1.5
+LONG_RHAT = 1.01
 _LONG_CHAINS = 4
 
 
@@ -102,7 +104,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     """Returns everything but the long chains."""
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data["test"]
+    test = data["test"].complete()
     weights = None if arguments.inception is None else inception.load(arguments.inception)
     if weights is not None:
         first, spec = next(iter(test.specs.items()))
@@ -139,10 +141,17 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
             )
         of_subset = functools.partial(
             measures.of_subset, run, num_samples=arguments.num_samples,
-            summary=functools.partial(_chain_summary, threshold=_SHORT_RHAT),
+            summary=functools.partial(chain_summary, threshold=SHORT_RHAT),
         )  # fmt: skip
         result |= measures.conditional(run, found.by_subset(tuple(model.specs), of_subset, progress))
-        result["hmc"]["rhat_threshold"] = _SHORT_RHAT
+        result["hmc"]["rhat_threshold"] = SHORT_RHAT
+        if arguments.num_scored:
+            score = functools.partial(measures.score, run, num_observations=arguments.num_scored)
+            by_subset = {
+                s: found.get(f"score {subsets.label(s)}", functools.partial(score, s))
+                for s in subsets.proper(tuple(model.specs))
+            }
+            result["subset_score"] = measures.scores(by_subset)
         result |= found.get(
             "likelihoods",
             lambda: measures.likelihoods(
@@ -175,7 +184,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
         "num_draws": arguments.chain_draws,
         "thinning": arguments.chain_thinning,
         "num_observations": len(test),
-        "rhat_threshold": _LONG_RHAT,
+        "rhat_threshold": LONG_RHAT,
         "seed": arguments.seed,
     }
     same = all(known.get(name) == value for name, value in asked.items())
@@ -192,14 +201,14 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
                     model, params, keys.stream(key, label), test, subset,
                     num_samples=_LONG_CHAINS * arguments.chain_draws, batch_size=min(arguments.batch_size, len(test)),
                 )  # fmt: skip
-                done[label] = _chain_summary(draws.info, _LONG_RHAT)
+                done[label] = chain_summary(draws.info, LONG_RHAT)
             shares = [summary["share_below"] for summary in done.values() if summary["share_below"] is not None]
             smallest, mean = (min(shares), float(np.mean(shares))) if shares else (None, None)
             yield asked | {"smallest_share_below": smallest, "share_below": mean, "by_subset": done}
         progress.update("long chains", len(chained), len(chained))
 
 
-def _chain_summary(info: types.Info, threshold: float) -> dict:
+def chain_summary(info: types.Info, threshold: float) -> dict:
     """Returns what a table shows of chains, and the observations whose chains cannot be trusted."""
     info = types.Info(*(np.asarray(field) for field in info))
     unmixed = ~(info.rhat < threshold)

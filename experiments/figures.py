@@ -19,6 +19,7 @@ import tyro
 from experiments import comparisons, experiment, pictures
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
+from jnf_jax.metrics import codes as codes_lib
 from jnf_jax.metrics import coherence
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages
@@ -65,7 +66,7 @@ def main() -> int:
     evaluation = arguments.workdir / "evaluation.json"
     if evaluation.exists() and "coherence" in (result := json.loads(evaluation.read_text())):
         figures["coherence"] = coherence_by_size(result)
-    if len(model.specs) > 2:
+    if len(model.specs) > 2 and hasattr(config.model, "sampler"):
         figures["chains"] = chains(config, params, keys.stream(key, "chains"), data["test"].take(arguments.num_traced))
     figures[LAST] = any_to_any(model, params, keys.stream(key, "any to any"), data["test"])
     for name, figure in figures.items():
@@ -125,7 +126,7 @@ def any_to_any(model: base.Model, params, key, test: source.Source, *, num_obser
     for subset in [*subsets.proper(tuple(specs)), tuple(specs)]:
         observed = {name: part.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
-        images = coherence.as_data(model, model.decode(params, z[0]))
+        images = coherence.as_data(model, model.decode(params, codes_lib.take(z, 0)))
         rows = [[pictures.as_image(spec, x) for x in np.asarray(images[name])] for name, spec in specs.items()]
         blocks.append((f"from {subsets.label(subset)}", rows))
     return _side_by_side(blocks)
@@ -157,7 +158,7 @@ def latent_space(model: base.Model, params, key, test: source.Source) -> plt.Fig
     for subset in (names, *((name,) for name in names)):
         observed = {name: test.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
-        codes["all" if subset == names else subsets.label(subset)] = np.asarray(z[0])
+        codes["all" if subset == names else subsets.label(subset)] = codes_lib.as_array(codes_lib.take(z, 0))
     centre = codes["all"].mean(0)
     _, _, directions = np.linalg.svd(codes["all"] - centre, full_matrices=False)
     figure, axes = plt.subplots(1, len(codes), figsize=(2.6 * len(codes), 2.8), layout="constrained", sharex=True, sharey=True)

@@ -5,19 +5,18 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
-from jnf_jax.flows import maf
+from jnf_jax.marginals import mixture
 from jnf_jax.metrics import classifiers as classifiers_lib
-from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction
+from jnf_jax.metrics import codes as codes_lib
+from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction, subset_score
 from jnf_jax.models import base
-from jnf_jax.training import fit
 
 _MOST_FOR_DIVERSITY = 100
-_DENSITY_FLOW = maf.Config(num_blocks=5, hidden=(64, 64), widening=True)
-_DENSITY_TRAINING = fit.Config(num_steps=1_000, batch_size=256, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,55 +56,96 @@ class Run:
         size = min(self.batch_size, len(data))
         return coherence.draw(self.model, self.params, key, data, subset, num_samples=num_samples, batch_size=size)
 
-    def judge(self, z: np.ndarray) -> dict[str, classifiers_lib.Judged]:
+    def judge(self, z: Any) -> dict[str, classifiers_lib.Judged]:
         """Returns what the classifiers see in what z `[N, D]` decodes to."""
         return coherence.judge_decoded(self.model, self.params, self.judges, self.judge_params, z)
 
 
 def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_codes: int) -> dict[str, Any]:
-    """Joint coherence from the prior, and from a mixture and a flow fitted to the codes of training data."""
-    names = tuple(run.model.specs)
+    """Joint coherence of `sample_prior`, and by density: the prior p(z), and a mixture fitted to the codes of training data.
+
+    A model with a marginal of its own draws from that; of any other the mixture is fitted here.
+    """
     coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
-    prior = run.model.sample_prior(run.params, keys.stream(run.key, "prior"), num_samples=num_prior)
-    result: dict[str, Any] = {"joint_coherence": coherent(np.asarray(prior))}
+    key = keys.stream(run.key, "prior")
+    draws = run.model.sample_prior(run.params, key, num_samples=num_prior)
+    own = coherent(draws)
+    if run.params.get("marginal"):
+        prior = jax.random.normal(key, (num_prior, run.model.latent_dim))
+        return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), "mixture": own}}
+    by_density = {"prior": own}
     if num_codes:
-        run.on_progress("densities of codes", 0, 2, "")
-        codes, held_out = (
-            run.draw(names, f"codes {split}", data[split].take(num_codes), 1).z[0] for split in ("train", "validation")
+        run.on_progress("mixture of codes", 0, 1, "")
+        names = tuple(run.model.specs)
+        found, held_out = (
+            codes_lib.as_array(
+                codes_lib.take(run.draw(names, f"codes {split}", data[split].complete().take(num_codes), 1).z, 0)
+            )
+            for split in ("train", "validation")
         )
-        fitted = {"mixture": coherent(latents.mixture_draws(codes, num_prior))}
-        run.on_progress("densities of codes", 1, 2, "")
-        batch = min(_DENSITY_TRAINING.batch_size, len(codes))
-        training = dataclasses.replace(_DENSITY_TRAINING, batch_size=batch)
-        draws = latents.flow_draws(codes, held_out, num_prior, flow=_DENSITY_FLOW, training=training)
-        fitted["flow"] = coherent(draws)
-        run.on_progress("densities of codes", 2, 2, "")
-        result["joint_coherence_fitted"] = fitted | {"num_codes": len(codes)}
-    return result
+        density = mixture.build(mixture.Config(), found.shape[1])
+        fitted = np.asarray(density.sample(density.fit(0, found, held_out), key, num_samples=num_prior))
+        by_density["mixture"] = coherent(codes_lib.from_array(fitted, draws))
+    return {"joint_coherence": own, "joint_coherence_by_density": by_density}
 
 
 def of_subset(run: Run, subset: subsets.Subset, *, num_samples: int, summary: Callable[[types.Info], dict]) -> dict[str, Any]:
     """Coherence, Fréchet distances, diversity, or reconstructions and clusters, and the chains' diagnostics, all from the same draws."""
+    return of_draws(run, subset, run.draw(subset, "posterior", run.test, num_samples), summary=summary)
+
+
+def of_draws(
+    run: Run, subset: subsets.Subset, draws: coherence.Draws, *, summary: Callable[[types.Info], dict]
+) -> dict[str, Any]:
+    """Returns what `of_subset` finds, of draws that were made before."""
     names, test = tuple(run.model.specs), run.test
     found: dict[str, Any] = {}
-    draws = run.draw(subset, "posterior", test, num_samples)
-    if 1 < len(subset) < len(names):
+    first = codes_lib.take(draws.z, 0)
+    exact = not np.any(draws.info.step_size) and not np.any(draws.info.improper)
+    if 1 < len(subset) < len(names) and not exact:
         found["chains"] = summary(draws.info)
     if subset == names:
-        found["reconstruction"] = reconstructions(run, draws.z[0])
+        found["reconstruction"] = reconstructions(run, first)
     elif run.inception is not None and names[0] not in subset:
-        found["fid"] = {names[0]: _inception_distance(run, names[0], draws.z[0])}
+        found["fid"] = {names[0]: _inception_distance(run, names[0], first)}
     if run.judges is None:
         return found
-    judged = run.judge(draws.z[0])
+    judged = run.judge(first)
     found["coherence"] = coherence.conditional(coherence.classes_of(judged), test.labels, () if subset == names else subset)
     if subset == names:
-        return found | {"cluster_accuracy": latents.cluster_accuracy(draws.z[0], test.labels)}
+        return found | {"cluster_accuracy": latents.cluster_accuracy(codes_lib.as_array(first), test.labels)}
     targets = tuple(name for name in names if name not in subset)
     found["frechet"] = {name: d for name in targets if (d := _distances(run, name, judged[name]))}
-    if num_samples > 1:
+    if codes_lib.length(draws.z) > 1:
         found["diversity"] = _diversity(run, draws.z, targets)
     return found
+
+
+def score(run: Run, subset: subsets.Subset, *, num_observations: int, num_codes: int = 8) -> list[float]:
+    """Returns the mean of log q(z* | x_S) over codes z* ~ q(z | X), in nats, for each of the first test observations."""
+    key, test = keys.stream(run.key, "score"), run.test.take(num_observations)
+    codes = subset_score.draw_codes(run.model, run.params, key, dict(test.arrays), num_codes=num_codes)
+    observed = {name: test.arrays[name] for name in subset}
+    run.on_progress("score", 0, 1, subsets.label(subset))
+    found = subset_score.score(run.model, run.params, keys.stream(key, subsets.label(subset)), observed, codes)
+    return np.round(found.values, 4).tolist()
+
+
+def scores(by_subset: Mapping[subsets.Subset, list[float]]) -> dict[str, Any]:
+    """Returns mean and standard error over observations, by size of the subset and by subset."""
+    sizes = sorted({len(subset) for subset in by_subset})
+    of_size = {n: np.mean([v for subset, v in by_subset.items() if len(subset) == n], axis=0) for n in sizes}
+    return {
+        "num_observations": len(next(iter(by_subset.values()))),
+        "by_size": {str(size): with_error(values) for size, values in of_size.items()},
+        "by_subset": {subsets.label(subset): with_error(values) for subset, values in by_subset.items()},
+    }
+
+
+def with_error(values: Any) -> dict[str, float]:
+    """Returns mean and standard error of values `[B]`."""
+    values = np.asarray(values)
+    return {"mean": float(values.mean()), "standard_error": float(values.std(ddof=1) / np.sqrt(len(values)))}
 
 
 def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]]) -> dict[str, Any]:
@@ -132,22 +172,23 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     return result
 
 
-def _inception_distance(run: Run, name: str, z: np.ndarray) -> float:
+def _inception_distance(run: Run, name: str, z: Any) -> float:
     weights, real = run.inception
     return frechet.distance(inception.features(weights, _decoded(run, z)[name].clip(0, 1)), real)
 
 
-def _decoded(run: Run, z: np.ndarray) -> dict[str, np.ndarray]:
+def _decoded(run: Run, z: Any) -> dict[str, np.ndarray]:
     """Returns modality -> the data that z `[N, D]` stand for, decoded in batches."""
     parts: dict[str, list[np.ndarray]] = {name: [] for name in run.model.specs}
-    for start in range(0, len(z), run.batch_size):
-        means = coherence.as_data(run.model, run.model.decode(run.params, z[start : start + run.batch_size]))
+    for start in range(0, codes_lib.length(z), run.batch_size):
+        part = codes_lib.take(z, np.s_[start : start + run.batch_size])
+        means = coherence.as_data(run.model, run.model.decode(run.params, part))
         for name, x in means.items():
             parts[name].append(np.asarray(x))
     return {name: np.concatenate(x) for name, x in parts.items()}
 
 
-def reconstructions(run: Run, z: np.ndarray) -> dict[str, dict[str, float]]:
+def reconstructions(run: Run, z: Any) -> dict[str, dict[str, float]]:
     """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
     decoded = _decoded(run, z)
     result = {}
@@ -228,8 +269,9 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
     return result
 
 
-def _diversity(run: Run, z: np.ndarray, targets) -> dict[str, float]:
-    images = coherence.as_data(run.model, run.model.decode(run.params, z[:, :_MOST_FOR_DIVERSITY]))
+def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
+    few = codes_lib.take(z, np.s_[:, :_MOST_FOR_DIVERSITY])
+    images = coherence.as_data(run.model, run.model.decode(run.params, few))
     return {
         name: diversity.diversity(
             np.asarray(images[name]).swapaxes(0, 1),

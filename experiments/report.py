@@ -116,13 +116,19 @@ def _name(runs: Sequence[Run]) -> str:
 
 
 _NUMBERS: dict[str, tuple[Callable[[dict], float], str]] = {  # column -> (how it is read, its format)
-    "joint, prior": (lambda e: e["joint_coherence"], ".3f"),
-    "joint, mixture": (lambda e: e["joint_coherence_fitted"]["mixture"], ".3f"),
-    "joint, flow": (lambda e: e["joint_coherence_fitted"]["flow"], ".3f"),
+    "joint, prior": (lambda e: _joint(e, "prior"), ".3f"),
+    "joint, mixture": (lambda e: _joint(e, "mixture"), ".3f"),
     "diversity": (lambda e: e["diversity"]["mean"], ".2f"),
     "log likelihood": (lambda e: e["log_likelihood"]["all"], ".0f"),
     "k-means": (lambda e: e["cluster_accuracy"], ".3f"),
 }
+
+
+def _joint(evaluation: dict, density: str) -> float:
+    """Returns the joint coherence of draws of a density; evaluations made before models had marginals know it by other names."""
+    if "joint_coherence_by_density" in evaluation:
+        return evaluation["joint_coherence_by_density"][density]
+    return evaluation["joint_coherence"] if density == "prior" else evaluation["joint_coherence_fitted"][density]
 
 
 def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
@@ -255,14 +261,20 @@ def _settings(groups: Sequence[Group]) -> str:
 
 def _coherence_figure(groups: Sequence[Group]) -> plt.Figure | None:
     figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    draw_coherence(axis, groups)
+    return figure
+
+
+def draw_coherence(axis: plt.Axes, groups: Sequence[Group]) -> None:
+    """Draws coherence by the number of observed modalities."""
     for group in groups:
         sizes = list(group.runs[0].evaluation.get("coherence", {}).get("by_size", {}))
         values = [group.values(lambda e, size=size: e["coherence"]["by_size"][size]) for size in sizes]
         spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
         axis.errorbar([int(s) for s in sizes], [v.mean() for v in values], spread, marker="o", capsize=3, label=group.name)
     axis.set(xlabel="observed modalities", ylabel="coherence")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(fontsize=8)
-    return figure
 
 
 def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
@@ -270,6 +282,12 @@ def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
     if not any("frechet" in run.evaluation for group in groups for run in group.runs):
         return None
     figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+    draw_frechet(axis, groups)
+    return figure
+
+
+def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
+    """Draws coherence against Fréchet distance, a point for each number of observed modalities."""
     for group in groups:
         sizes = list(group.runs[0].evaluation.get("frechet", {}).get("distance", {}).get("by_size", {}))
         read = lambda part, size: group.values(lambda e: part(e)["by_size"][size]).mean()
@@ -280,7 +298,6 @@ def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
             axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=8)
     axis.set(xlabel="Fréchet distance in the classifiers' features", ylabel="coherence")
     axis.legend(fontsize=8)
-    return figure
 
 
 def _image(figure: plt.Figure) -> str:

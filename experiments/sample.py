@@ -74,7 +74,8 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     if subset:
         z, _ = model.sample_posterior(params, key, observed, num_samples=arguments.num_samples)
     else:
-        z = model.sample_prior(params, key, num_samples=arguments.num_samples * num).reshape(arguments.num_samples, num, -1)
+        z = model.sample_prior(params, key, num_samples=arguments.num_samples * num)
+        z = jax.tree.map(lambda leaf: leaf.reshape(arguments.num_samples, num, -1), z)
     images = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in model.decode(params, z).items()}
     shown = {name: np.asarray(distributions.canonical(model.specs[name], x)) for name, x in observed.items()}
     blocks = []

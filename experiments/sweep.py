@@ -51,12 +51,18 @@ def main() -> int:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends the sweep before it begins
     for seed in arguments.seeds:
         for model in arguments.models:
-            folder = arguments.runs / arguments.data / model / f"seed_{seed}"
-            shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
-            _run(*commands(arguments, model, seed, folder, shared))
-            if arguments.results is not None:
-                keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
+            finish(arguments, model, seed)
     return 0
+
+
+def finish(arguments: Arguments, model: str, seed: int) -> pathlib.Path:
+    """Does what is still to be done for one run; returns its folder."""
+    folder = arguments.runs / arguments.data / model / f"seed_{seed}"
+    shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
+    _run(*commands(arguments, model, seed, folder, shared))
+    if arguments.results is not None:
+        keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
+    return folder
 
 
 def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, shared: pathlib.Path) -> list[list[str]]:

@@ -31,11 +31,20 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
     _print(console, "Conditional coherence", ["given", *targets, "mean", "diversity"], rows)
     sizes = result["coherence"]["by_size"]
     rows = [[f"from {size}", f"{value:.3f}"] for size, value in sizes.items()]
-    rows.append(["joint, from the prior", f"{result['joint_coherence']:.3f}"])
-    for density in ("mixture", "flow"):
-        if density in result.get("joint_coherence_fitted", {}):
-            rows.append([f"joint, from a {density} fitted to the codes", f"{result['joint_coherence_fitted'][density]:.3f}"])
+    by_density = result.get("joint_coherence_by_density") or {
+        "prior": result["joint_coherence"],
+        **result.get("joint_coherence_fitted", {}),
+    }
+    rows.append(["joint, from the prior", f"{by_density['prior']:.3f}"])
+    if "mixture" in by_density:
+        rows.append(["joint, from a mixture fitted to the codes", f"{by_density['mixture']:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+    if "subset_score" in result:
+        rows = [
+            [f"from {size}", f"{score['mean']:.2f} ± {score['standard_error']:.2f}"]
+            for size, score in result["subset_score"]["by_size"].items()
+        ]
+        _print(console, "Score of subset posteriors: log q(z* | x_S) of codes z* ~ q(z | X), nats", ["", "mean"], rows)
     if "frechet" in result:
         part = result["frechet"]
         title = f"Fréchet distance in the classifiers' features ({part['num_generated']} generated, {part['num_real']} real)"

@@ -113,3 +113,47 @@ def kl_to_standard_normal(gaussian: types.Gaussian) -> types.Array:
     loc, scale, lower = gaussian
     variance = scale**2 if lower is None else scale**2 * (1 + (lower**2).sum(-1))
     return 0.5 * (loc**2 + variance - 1 - 2 * jnp.log(scale)).sum(-1)
+
+
+def kl_between(first: types.Gaussian, second: types.Gaussian) -> types.Array:
+    """Returns KL(first || second) `[..]` of Gaussians with diagonal covariances."""
+    ratio = first.scale / second.scale
+    shift = (first.loc - second.loc) / second.scale
+    return 0.5 * (ratio**2 + shift**2 - 1 - 2 * jnp.log(ratio)).sum(-1)
+
+
+FAMILIES = ("gaussian", "laplace")
+
+
+def family_log_prob(family: str, parameters: types.Gaussian, z: types.Array) -> types.Array:
+    """Returns the log density `[..]` at z `[.., D]` of independent Gaussian or Laplace variables with that location and scale.
+
+    Raises:
+      ValueError: if the family is unknown.
+    """
+    match family:
+        case "gaussian":
+            return gaussian_log_prob(parameters, z)
+        case "laplace":
+            return distrax.Laplace(parameters.loc, parameters.scale).log_prob(z).sum(-1)
+    raise ValueError(f"Expected a family of {FAMILIES}, got {family!r}.")
+
+
+def family_sample(family: str, key: types.Array, parameters: types.Gaussian) -> types.Array:
+    """Returns one draw of that family, of the shape of `parameters.loc`.
+
+    Raises:
+      ValueError: if the family is unknown.
+    """
+    match family:
+        case "gaussian":
+            return gaussian_sample(key, parameters)
+        case "laplace":
+            noise = jax.random.laplace(key, parameters.loc.shape, parameters.loc.dtype)
+            return parameters.loc + parameters.scale * noise
+    raise ValueError(f"Expected a family of {FAMILIES}, got {family!r}.")
+
+
+def standard(shape: tuple[int, ...], dtype=None) -> types.Gaussian:
+    """Returns location 0 and scale 1 of a shape: the prior of either family."""
+    return types.Gaussian(jnp.zeros(shape, dtype), jnp.ones(shape, dtype))

@@ -71,8 +71,10 @@ class ModalitySpec:
 
 Specs = Mapping[str, ModalitySpec]
 
+MASKS = "observed"  # entry of a batch beside the modalities' own: modality -> `[B]` bool, whether an example has it
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
-_TAKEN = ("all", "label", "labels", "prior", "type")  # mean something in tables and files
+_TAKEN = ("all", "label", "labels", "observed", "prior", "type")  # mean something in tables and files
 
 
 def check_names(names: Iterable[str]) -> None:

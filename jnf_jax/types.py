@@ -9,9 +9,12 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from jnf_jax import specs
+
 Array = jax.Array
 Params = Any
 Batch = dict[str, Array]  # modality -> [B, *shape]
+MASKS = specs.MASKS  # entry of a training batch: modality -> [B] bool, whether the example has it; absent where all have all
 
 
 class Gaussian(NamedTuple):
@@ -40,14 +43,19 @@ class Info(NamedTuple):
     step_size: Array  # [B] leapfrog step size, 0 where no chain ran
 
 
-def exact_info(z: Array) -> Info:
-    """Returns the Info of independent exact draws `[S, B, D]`: where one is not finite, that of chains that never moved."""
-    finite = jnp.isfinite(z).all((0, 2))
+def exact_info(z: Any) -> Info:
+    """Returns the Info of independent exact draws, a pytree with leaves `[S, B, D]`.
+
+    Where a draw is not finite it is that of chains that never moved.
+    """
+    leaves = jax.tree.leaves(z)
+    finite = jnp.stack([jnp.isfinite(leaf).all((0, 2)) for leaf in leaves]).all(0)
+    dtype = leaves[0].dtype
     return Info(
-        acceptance=finite.astype(z.dtype),
+        acceptance=finite.astype(dtype),
         divergences=jnp.zeros(finite.shape, int),
         rhat=jnp.where(finite, 1.0, jnp.nan),
-        ess=jnp.where(finite, float(len(z)), jnp.nan),
+        ess=jnp.where(finite, float(len(leaves[0])), jnp.nan),
         improper=~finite,
         step_size=jnp.zeros(finite.shape),
     )

@@ -61,6 +61,7 @@ def build(name: str, sampler: hmc.Config | None = None):
         networks={m: convolutions[kind] for m, kind in kinds.items() if kind != "mlp"},
         joint_hidden=(512, 512),
         sampler=sampler or hmc.Config(),
+        product_rule="prior" if sampler == hmc.REFERENCE else jnf.Config().product_rule,
     )
     model = jnf.build(config, specs, networks=given)
     return model, jax.jit(model.init)(jax.random.key(0))
@@ -140,9 +141,8 @@ def ess(row: settings.Row) -> Callable[[int], float]:
     flow, flow_params = target_flow(row.setting)
     base = types.Gaussian(*map(jnp.asarray, targets.bases(row.setting)))
     config = hmc.Config()
-    sample = functools.partial(product.sample, flow, num_samples=settings.TARGET_DRAWS, config=config)
-    sample = compiling.jit(sample)
-    compute = lambda: sample(flow_params, jax.random.key(1), base)
+    sample = compiling.jit(functools.partial(product.sample, rule(flow), num_samples=settings.TARGET_DRAWS, config=config))
+    compute = lambda: sample(product.Shared(flow_params), jax.random.key(1), base)
     result = jax.block_until_ready(compute())
 
     def run(amount):
@@ -158,6 +158,11 @@ def ess(row: settings.Row) -> Callable[[int], float]:
     run.trace = trace
     run.extra = lambda: {"rhat_largest": float(result[1].rhat.max()), "divergences": int(result[1].divergences.sum())}
     return run
+
+
+def rule(flow: flow_base.Flow) -> product.Rule:
+    """Returns the published product, which targets are of: theirs is no other."""
+    return product.Rule(kind="prior", flow=flow)
 
 
 def target_flow(target: str) -> tuple[flow_base.Flow, types.Params]:
@@ -216,6 +221,6 @@ def long_moments(target: str, *, num_draws: int = 4 * 5_000) -> tuple[np.ndarray
     flow, flow_params = target_flow(target)
     base = types.Gaussian(*map(jnp.asarray, targets.bases(target)))
     config = hmc.Config(num_warmup=300)
-    sample = compiling.jit(functools.partial(product.sample, flow, num_samples=num_draws, config=config))
-    draws, info = sample(flow_params, jax.random.key(2), base)
+    sample = compiling.jit(functools.partial(product.sample, rule(flow), num_samples=num_draws, config=config))
+    draws, info = sample(product.Shared(flow_params), jax.random.key(2), base)
     return np.asarray(draws.mean(0)), np.asarray(draws.var(0)), float(info.rhat.max())

@@ -81,7 +81,7 @@ def make_target(name: str) -> Target:
     pilots = jax.jit(functools.partial(product._pilot_draws, flow, num=16, invert=True))(params, jax.random.key(0), base)
 
     def log_density(base, z):
-        return product.log_density(flow, product.Experts(params, base), z) - product.wall(z, hmc.Config().outside)
+        return product.log_density(ours.rule(flow), product.Shared(params), base, z) - product.wall(z, hmc.Config().outside)
 
     return Target(log_density, base, product._starts(pilots, 16), product._product_variance(pilots))
 

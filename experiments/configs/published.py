@@ -4,7 +4,7 @@ What differs from the published code here as everywhere: experts no wider than t
 constant rate (PolyMNIST with convolutions keeps its plateau), chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
 
 Assumed, since the published settings at hand do not tell: for Translated PolyMNIST the residual networks, the batch, the experts' epochs and all of
-DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's.
+DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's; and all settings of the models that JNF is compared with (`baseline`).
 """
 
 import dataclasses
@@ -18,7 +18,6 @@ from jnf_jax.flows import maf
 from jnf_jax.metrics import classifiers
 from jnf_jax.models import jnf
 from jnf_jax.networks import conv, mlp, resnet
-from jnf_jax.posteriors import hmc
 from jnf_jax.projectors import contrastive, dcca
 from jnf_jax.training import fit
 
@@ -26,7 +25,6 @@ _QUICK_NETWORK = conv.Config(channels=(16, 32), hidden=128, decoder_hidden=128)
 _QUICK_WIDER_NETWORK = conv.Config(channels=(16, 32), hidden=256, decoder_hidden=512)
 _QUICK_FLOW = maf.Config(hidden=(32, 32))
 _QUICK_SCALE = 0.4
-_QUICK_SAMPLER = hmc.Config(outside=0.5)
 
 
 def stage(*, epochs: int, num_train: int, batch_size: int, **options) -> fit.Config:
@@ -112,6 +110,28 @@ def _variant(config: experiment.Config, projector: configs.Component, training: 
     return dataclasses.replace(config, model=model, training={"projector": training, **config.training})
 
 
+def baseline(config: experiment.Config, model: type[configs.Component], **options) -> experiment.Config:
+    """Returns another model on the data, networks, latent dimension, beta and rescaling of a JNF, and on its budget of steps.
+
+    Its one stage has the settings of JNF's stage 1 and as many steps as JNF's stages 1 and 2 together. The published settings at hand do not
+    tell the baselines' own; what a paper says of its model stands in the experiment's file.
+
+    Args:
+      config: JNF's experiment.
+      model: the model's Config.
+      **options: fields of it where it differs.
+    """
+    shared = {
+        name: getattr(config.model, name)
+        for name in ("latent_dim", "beta", "rescale", "scale_transform", "network", "networks", "precision")
+    }
+    if any(field.name == "joint_hidden" for field in dataclasses.fields(model)):
+        shared["joint_hidden"] = config.model.joint_hidden
+    steps = sum(config.training[name].num_steps for name in ("joint", "experts"))
+    training = {"vae": dataclasses.replace(config.training["joint"], num_steps=steps)}
+    return dataclasses.replace(config, model=model(**{**shared, **options}), training=training)
+
+
 def quick(
     config: experiment.Config,
     *,
@@ -123,9 +143,7 @@ def quick(
     """Returns an experiment at a size for two CPU cores: small convolutions, a small latent space, some thousand steps.
 
     Pictures have a Gaussian likelihood of standard deviation 0.4 in place of the Laplace of scale 0.75, which learns digits long after so
-    few steps (`polymnist_family.Config`). Chains are confined to the half of the prior's mass that is nearest to its mean: experts of the
-    same thing shift their product outwards, the further the more they are, to where no code lies. Some codes lie beyond that wall as well;
-    what is gained and lost by it is measured in experiments/README.md.
+    few steps (`polymnist_family.Config`).
 
     Args:
       config: the published one.
@@ -148,7 +166,6 @@ def quick(
         network=_QUICK_NETWORK,
         networks=networks or {},
         flow=_QUICK_FLOW,
-        sampler=_QUICK_SAMPLER,
     )
     data = config.data
     if isinstance(data, polymnist_family.Config):

@@ -2,6 +2,9 @@
 
 In a file each modality is an array `[N, *shape]` under its name, and the classes, where there are any, are under `labels`. The splits are drawn
 at random, deterministic in the seed.
+
+Examples may lack modalities. An array `<name>_mask` `[N]` of booleans in the file says which examples have a modality, or a row with NaN stands for one
+that is missing (`nan_is_missing`).
 """
 
 import dataclasses
@@ -16,6 +19,7 @@ from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 
 LABELS = "labels"
+_MASK = "_mask"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,7 @@ class Config(configs.Component):
       seed: of the split.
       validation_fraction: share of the examples kept for validation.
       test_fraction: share of the examples kept for testing.
+      nan_is_missing: whether a modality with a NaN counts as missing from its example; otherwise a NaN is an error.
     """
 
     path: str = ""
@@ -35,6 +40,7 @@ class Config(configs.Component):
     seed: int = 0
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
+    nan_is_missing: bool = False
 
 
 def build(config: Config, split: source.Split) -> source.Source:
@@ -45,7 +51,9 @@ def build(config: Config, split: source.Split) -> source.Source:
       ValueError: if it is no .npz file, or its arrays do not fit the specs.
     """
     source.check_split(split)
-    return splits(config.specs, *load(config.path), config=config)[split]
+    arrays, labels = load(config.path)
+    masks = {name: arrays.pop(key) for name in config.specs if (key := f"{name}{_MASK}") in arrays and key not in config.specs}
+    return splits(config.specs, arrays, labels, masks=masks or None, config=config)[split]
 
 
 def load(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
@@ -65,6 +73,7 @@ def splits(
     arrays: Mapping[str, np.ndarray],
     labels: np.ndarray | None = None,
     *,
+    masks: Mapping[str, np.ndarray] | None = None,
     config: Config | None = None,
 ) -> dict[source.Split, source.Source]:
     """Returns train, validation and test parts of arrays in memory.
@@ -73,12 +82,19 @@ def splits(
       specs: modality -> spec.
       arrays: modality -> `[N, *shape]`.
       labels: `[N]` int, or None.
-      config: its seed and fractions.
+      masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack, or None. What stands in
+        `arrays` for a missing modality does not matter.
+      config: its seed and fractions, and whether NaN means missing.
 
     Raises:
       ValueError: if the arrays do not fit the specs, or there are too few examples for three parts.
     """
     config = config or Config()
+    if config.nan_is_missing:
+        masks = {**(masks or {}), **_without_nan(specs, arrays, masks or {})} or None
+    if masks is not None:
+        source.check_masks(specs, masks, max(map(len, arrays.values()), default=0))
+        arrays = {name: _filled(specs[name], x, masks[name]) if name in masks else x for name, x in arrays.items()}
     source.check(specs, arrays, labels)
     num = len(next(iter(arrays.values())))
     counts = [round(fraction * num) for fraction in (config.validation_fraction, config.test_fraction)]
@@ -94,6 +110,25 @@ def splits(
             specs=specs,
             arrays={k: np.asarray(v)[rows] for k, v in arrays.items()},
             labels=None if labels is None else np.asarray(labels)[rows],
+            masks=None if masks is None else {k: np.asarray(v)[rows] for k, v in masks.items()},
         )
         for name, rows in zip(source.SPLITS, parts, strict=True)
     }
+
+
+def _without_nan(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray]) -> dict:
+    """Returns modality -> `[N]` bool, whether an example has it and it holds no NaN, where some do."""
+    found = {}
+    for name in specs:
+        x = np.asarray(arrays[name]) if name in arrays else np.zeros(0)
+        if np.issubdtype(x.dtype, np.floating) and np.isnan(x).any():
+            found[name] = ~np.isnan(x).any(tuple(range(1, x.ndim))) & masks.get(name, True)
+    return found
+
+
+def _filled(spec: specs_lib.ModalitySpec, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Returns the array with valid data where the modality is missing."""
+    x = np.array(x)
+    low = spec.support[0] if spec.support is not None and np.issubdtype(x.dtype, np.floating) else 0
+    x[~mask] = low
+    return x

@@ -20,22 +20,51 @@ class Source:
       specs: modality -> spec; its order is the order of the modalities everywhere.
       arrays: modality -> `[N, *shape]`; uint8 stands for the two ends of a real modality's support.
       labels: class of each example `[N]` int, or None.
+      masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack; None where all have all. What stands in
+        `arrays` for a missing modality is valid data without a meaning.
     """
 
     specs: specs_lib.Specs
     arrays: Mapping[str, np.ndarray]
     labels: np.ndarray | None = None
+    masks: Mapping[str, np.ndarray] | None = None
 
     def __post_init__(self):
         check(self.specs, self.arrays, self.labels)
+        check_masks(self.specs, self.masks, len(self))
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
     def take(self, num: int) -> "Source":
         """Returns the first `num` examples."""
-        labels = None if self.labels is None else self.labels[:num]
-        return Source(specs=self.specs, arrays={k: v[:num] for k, v in self.arrays.items()}, labels=labels)
+        return self.select(np.s_[:num])
+
+    def select(self, rows: slice | np.ndarray) -> "Source":
+        """Returns the examples of these numbers, or where a mask `[N]` is true."""
+        return Source(
+            specs=self.specs,
+            arrays={name: x[rows] for name, x in self.arrays.items()},
+            labels=None if self.labels is None else self.labels[rows],
+            masks=None if self.masks is None else {name: mask[rows] for name, mask in self.masks.items()},
+        )
+
+    def batch(self) -> dict:
+        """Returns what training takes: the arrays, and the masks under `specs.MASKS` where there are any."""
+        return dict(self.arrays) | ({specs_lib.MASKS: dict(self.masks)} if self.masks else {})
+
+    def complete(self) -> "Source":
+        """Returns the examples that have every modality.
+
+        Raises:
+          ValueError: if there is none.
+        """
+        if not self.masks:
+            return self
+        rows = np.all(list(self.masks.values()), axis=0)
+        if not rows.any():
+            raise ValueError("Expected an example that has every modality, got none.")
+        return dataclasses.replace(self.select(rows), masks=None)
 
 
 def check_split(split: str) -> None:
@@ -84,6 +113,25 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
             )
         if labels.min() < 0:
             raise ValueError(f"Expected labels of 0 and more, got {labels.min()}.")
+
+
+def check_masks(specs: specs_lib.Specs, masks: Mapping[str, np.ndarray] | None, num: int) -> None:
+    """Checks the masks of `num` examples.
+
+    Raises:
+      ValueError: on a mask of an unknown modality, a wrong shape or dtype, or an example that has no modality.
+    """
+    if masks is None:
+        return
+    if unknown := set(masks) - set(specs):
+        raise ValueError(f"Expected masks of modalities of {list(specs)}, got {sorted(unknown)}.")
+    for name, mask in masks.items():
+        if np.shape(mask) != (num,) or np.asarray(mask).dtype != bool:
+            raise ValueError(
+                f"Expected a mask of booleans ({num},) for {name!r}, got {np.asarray(mask).dtype} {np.shape(mask)}."
+            )
+    if set(masks) == set(specs) and not (some := np.any(list(masks.values()), axis=0)).all():
+        raise ValueError(f"Expected a modality in every example, got none in example {int(np.argmin(some))}.")
 
 
 def _check_array(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:

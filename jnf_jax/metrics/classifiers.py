@@ -91,13 +91,14 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:
-    """Returns a labelled source as the training stage takes it.
+    """Returns the complete examples of a labelled source as the training stage takes them.
 
     Raises:
       ValueError: if it has no labels.
     """
     if data.labels is None:
         raise ValueError("Expected a labelled data set for the classifiers, got one without labels.")
+    data = data.complete()
     return {"data": dict(data.arrays), "labels": np.asarray(data.labels)}
 
 

@@ -6,7 +6,7 @@ latent space in which every modality is given the same class.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,13 +14,14 @@ import numpy as np
 from jnf_jax import distributions, subsets, types
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers as classifiers_lib
+from jnf_jax.metrics import codes
 from jnf_jax.models import base
 
 
 class Draws(NamedTuple):
     """What one subset's posterior gave for every observation."""
 
-    z: np.ndarray  # [S, N, D]
+    z: Any  # [S, N, D], or a pytree of such arrays
     info: types.Info  # [N] each
 
 
@@ -44,7 +45,7 @@ def draw(
         z, info = model.sample_posterior(params, jax.random.fold_in(key, index), observed, num_samples=num_samples)
         parts.append(jax.device_get((z, info)))
         on_batch(min(start + batch_size, num))
-    z = np.concatenate([z for z, _ in parts], axis=1)[:, :num]
+    z = codes.take(codes.concatenated([z for z, _ in parts], axis=1), np.s_[:, :num])
     return Draws(z, types.Info(*(np.concatenate(field)[:num] for field in zip(*(info for _, info in parts), strict=True))))
 
 
@@ -53,16 +54,16 @@ def judge_decoded(
     params: types.Params,
     classifiers: classifiers_lib.Classifiers,
     classifier_params: types.Params,
-    z: np.ndarray,
+    z: Any,
     *,
     batch_size: int = 500,
 ) -> dict[str, classifiers_lib.Judged]:
-    """Returns modality -> the classes `[N]`, and the features, that its classifier sees in what each z `[N, D]` decodes to."""
-    num = len(z)
+    """Returns modality -> the classes `[N]`, and the features, that its classifier sees in what each z, leaves `[N, D]`, decodes to."""
+    num = codes.length(z)
     parts: dict[str, list[classifiers_lib.Judged]] = {name: [] for name in model.specs}
     for start in range(0, num, batch_size):
         rows = np.arange(start, start + min(batch_size, num)) % num
-        for name, x in as_data(model, model.decode(params, z[rows])).items():
+        for name, x in as_data(model, model.decode(params, codes.take(z, rows))).items():
             parts[name].append(classifiers_lib.judged(classifiers, classifier_params, name, x, batch_size=len(rows)))
     whole = lambda name: (np.concatenate(part)[:num] for part in zip(*parts[name], strict=True))
     return {name: classifiers_lib.Judged(*whole(name)) for name in parts}

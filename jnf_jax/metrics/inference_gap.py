@@ -54,9 +54,15 @@ def true_posterior(model: base.Model, params: types.Params, observed: types.Batc
     def at(z):
         decoded = model.decode(params, z)
         terms = [_each_with_each(model.specs[name], decoded[name], x) for name, x in data.items()]
-        return sum(terms) + distributions.standard_normal_log_prob(z)[:, None]
+        return sum(terms) + _log_prior(model, z)[:, None]
 
     return _normalised(_over_grid(at, grid), grid)
+
+
+def _log_prior(model: base.Model, z: types.Array) -> types.Array:
+    """Returns log p(z) `[..]`."""
+    log_prior = model.prior_log_density or distributions.standard_normal_log_prob
+    return log_prior(z)
 
 
 def _each_with_each(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
@@ -76,7 +82,7 @@ def log_joint(model: base.Model, params: types.Params, observed: types.Batch, z:
     decoded = model.decode(params, z)
     data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
     terms = objectives.log_likelihoods(model.specs, {name: decoded[name] for name in data}, data)
-    return sum(terms.values()) + distributions.standard_normal_log_prob(z)
+    return sum(terms.values()) + _log_prior(model, z)
 
 
 def model_posterior(model: base.Model, params: types.Params, observed: types.Batch, grid: Grid) -> np.ndarray:
@@ -176,6 +182,8 @@ def sampled_gap(
     """
     config = config or hmc.Config(num_chains=4, num_warmup=400, thinning=5, outside=None)
     q, _ = model.sample_posterior(params, keys.stream(key, "q"), observed, num_samples=num_draws)
+    if not isinstance(q, jax.Array):
+        raise ValueError(f"Expected a model with one code, got one with {jax.tree.structure(q)}.")
     data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
 
     def target(x, z):

@@ -5,8 +5,11 @@ which model it holds.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
 
 from jnf_jax import specs as specs_lib
 from jnf_jax import types
@@ -21,7 +24,7 @@ class Stage:
     Attributes:
       name: of the stage, in files and tables.
       trainable: top-level entries of params that this stage owns; nothing else is differentiated or changed.
-      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch's examples.
+      loss: (params, key, batch) -> (scalar, metrics), the mean over the batch's examples; None where `solve` is the whole stage.
       prepare: (params, batch) -> batch for `loss`: what the frozen parts make of the data, computed once before the stage; None
         where the loss takes the data as they are.
       whole_batches: whether the loss is that of a batch as a whole (its correlations, its negatives) and not a mean over examples;
@@ -29,17 +32,22 @@ class Stage:
       annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
         in place of `loss`, which validation goes by; None where that is `loss` itself.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
+      solve: (params, key, train, validation) -> entries of params, on the host, given the data of both splits, modality -> `[N, *shape]`: what
+        is fitted outright, before any step; None where nothing is.
       needs: the stages whose weights it is trained on; they come before it.
+      incomplete: whether its loss takes examples that lack modalities: batches with an entry `types.MASKS`.
     """
 
     name: str
     trainable: tuple[str, ...]
-    loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]]
+    loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]] | None
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
     annealed: Callable[[types.Params, types.Array, Any, types.Array], tuple[types.Array, Metrics]] | None = None
     begin: Callable[[types.Params], types.Params] | None = None
     whole_batches: bool = False
+    solve: Callable[[types.Params, types.Array, Mapping[str, np.ndarray], Mapping[str, np.ndarray]], types.Params] | None = None
     needs: tuple[str, ...] = ()
+    incomplete: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,19 +56,27 @@ class Model:
 
     `observed` is a dict modality -> `[B, *shape]`, and its keys are the subset: condition on what you pass.
 
+    z is an array `[.., D]`. In a model with shared and private codes it is a pytree of such arrays, `[.., D_i]` each, and D is the
+    sum of the D_i.
+
     Attributes:
       specs: the modalities, in order.
       latent_dim: D.
       init: (key) -> params.
       stages: in the order of training.
-      sample_prior: (params, key, *, num_samples) -> z `[S, D]`.
+      sample_prior: (params, key, *, num_samples) -> z `[S, D]`, to generate everything from nothing: of the marginal fitted to the codes
+        where the model has one, else of p(z).
       sample_posterior: (params, key, observed, *, num_samples) -> (z `[S, B, D]`, Info).
-      posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all, up to a constant
-        in between.
+      posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all; in between up to a
+        constant where there is a `log_normaliser`.
       decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
-      log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats.
+      log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats, under the prior p(z).
+      log_normaliser: (params, key, observed, *, config) -> estimates `[B]` of the log of what exp(posterior_log_density) integrates to, by
+        sequential Monte Carlo of these settings (`posteriors.smc.Config`); None where every subset's density is normalised.
       project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
-      elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling.
+      elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling,
+        under the prior p(z).
+      prior_log_density: (z `[.., D]`) -> log p(z) `[..]`; None where p(z) is the standard normal.
     """
 
     specs: specs_lib.Specs
@@ -73,4 +89,39 @@ class Model:
     decode: Callable[[types.Params, types.Array], types.Batch]
     log_likelihood: Callable[..., types.Array]
     elbo: Callable[..., types.Array]
+    log_normaliser: Callable[..., types.Array] | None = None
     project: Callable[[types.Params, str, types.Array], types.Array] | None = None
+    prior_log_density: Callable[[Any], types.Array] | None = None
+
+
+def check_settings(config: Any) -> None:
+    """Checks what the configs of all models have: `latent_dim`, `beta`, and `warmup` where there is one.
+
+    Raises:
+      ValueError: if one makes no sense.
+    """
+    if config.latent_dim < 1:
+        raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
+    if not config.beta > 0:
+        raise ValueError(f"Expected a positive beta, got {config.beta}.")
+    if not 0 <= getattr(config, "warmup", 0.0) <= 1:
+        raise ValueError(f"Expected a warmup in [0, 1], got {config.warmup}.")
+
+
+def warmed_up(loss: Callable, warmup: float) -> Callable | None:
+    """Returns the annealed loss of a stage whose `loss(weight, params, key, batch)` weighs its KL terms.
+
+    The weight rises from 0 to 1 over the first `warmup` of the steps. None where that share is 0.
+    """
+    if not warmup:
+        return None
+
+    def annealed(params, key, batch, progress):
+        return loss(jnp.minimum(progress / warmup, 1.0), params, key, batch)
+
+    return annealed
+
+
+def mean_of(values: types.Array, present: types.Array) -> types.Array:
+    """Returns the mean of values `[B]` over the examples that are there, 0 where there is none."""
+    return jnp.where(present, values, 0).sum() / jnp.maximum(present.sum(), 1)

@@ -8,8 +8,9 @@ Stage 2, `experts`, joint encoder and decoders frozen: every unimodal posterior 
 
     L2 = - sum_j E_q(z|X)[ log q_j(z | x_j) ],     q_j a Gaussian of x_j seen through a flow that does not depend on x_j.
 
-Any subset's posterior is the product of its experts over p(z)^(|S|-1), sampled by Hamiltonian Monte Carlo. Without a flow
-(`flows.identity`) the same file is the JNF of plain Gaussian posteriors.
+Any subset's posterior is a product of its experts, sampled by Hamiltonian Monte Carlo (`posteriors.product`). Two stages that are fitted outright
+serve it: `marginal`, a density of the codes, after stage 1, and `divisors`, a Gaussian in every expert's base space, after stage 2. Without a
+flow (`flows.identity`) the same file is the JNF of plain Gaussian posteriors.
 
 JNF-Shared has a stage before these, `projector`: functions g_j that keep what modalities share, frozen afterwards; the experts are then
 q_j(z | g_j(x_j)).
@@ -23,15 +24,17 @@ from typing import Any, ClassVar, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnf_jax import configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import maf
+from jnf_jax.marginals import mixture
 from jnf_jax.models import base
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp, modalities
-from jnf_jax.posteriors import compiling, hmc, product
+from jnf_jax.posteriors import compiling, divisors, hmc, product
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.projectors import base as projectors
 
@@ -59,6 +62,10 @@ class Config(configs.Component):
       wide_experts: whether an expert's base Gaussian may be wider than the prior. No true posterior has a heavier tail than the
         prior, p(z|x) / p(z) being p(x|z) / p(x); where experts may, their product over p(z)^(|S|-1) is easily improper. Off, an
         expert's precision is 1 + 1/s^2, s the encoder's scale: the prior's and what x_j adds.
+      marginal: density fitted to the codes, which `sample_prior` draws from (`marginals.mixture`, `marginals.flow`,
+        `marginals.standard_normal`).
+      product_rule: how experts are multiplied, a rule of `posteriors.product`; `prior` is the published one.
+      num_codes: training examples whose codes the marginal and the divisors are fitted to.
       sampler: the chains behind a product of experts.
       NOT_OF_STAGE: stage -> the fields that it does not depend on.
     """
@@ -66,10 +73,12 @@ class Config(configs.Component):
     NOT_OF_STAGE: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "projector": (
             "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "joint_hidden", "joint_covariance",
-            "projected_hidden", "flow", "wide_experts", "sampler",
+            "projected_hidden", "flow", "wide_experts", "marginal", "num_codes", "product_rule", "sampler",
         ),
-        "joint": ("projector", "projected_hidden", "flow", "wide_experts", "sampler"),
-        "experts": ("sampler",),
+        "joint": ("projector", "projected_hidden", "flow", "wide_experts", "marginal", "num_codes", "product_rule", "sampler"),
+        "marginal": ("projector", "projected_hidden", "flow", "wide_experts", "product_rule", "sampler"),
+        "experts": ("marginal", "num_codes", "product_rule", "sampler"),
+        "divisors": ("marginal", "product_rule", "sampler"),
     }  # fmt: skip
 
     latent_dim: int = 32
@@ -87,6 +96,9 @@ class Config(configs.Component):
     projected_hidden: tuple[int, ...] = (512, 512)
     flow: configs.Component = maf.Config()
     wide_experts: bool = False
+    marginal: configs.Component = mixture.Config()
+    product_rule: product.Kind = "pooled"
+    num_codes: int = 10_000
     sampler: hmc.Config = hmc.Config()
 
 
@@ -100,6 +112,7 @@ class Parts:
     joint_head: networks_base.GaussianHead
     head: networks_base.GaussianHead
     flow: flow_base.Flow
+    rule: product.Rule
     projector: projectors.Projector | None
     projected: nn.Module  # g_j(x_j) [B, K] -> [B, H]
 
@@ -124,6 +137,32 @@ def build(
     Raises:
       ValueError: if there are fewer than two modalities, a network is given for an unknown one, or a number makes no sense.
     """
+    parts = make_parts(config, specs, networks=networks, joint_trunk=joint_trunk, projector=projector)
+    return base.Model(
+        specs=specs,
+        latent_dim=config.latent_dim,
+        init=functools.partial(init, parts),
+        stages=stages(parts),
+        sample_prior=jax.jit(functools.partial(sample_prior, parts), static_argnames="num_samples"),
+        sample_posterior=make_sampler(parts),
+        posterior_log_density=jax.jit(functools.partial(posterior_log_density, parts)),
+        decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
+        log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
+        log_normaliser=make_log_normaliser(parts),
+        elbo=jax.jit(functools.partial(elbo, parts)),
+        project=None if projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),
+    )
+
+
+def make_parts(
+    config: Config,
+    specs: specs_lib.Specs,
+    *,
+    networks: Mapping[str, networks_base.Networks] | None = None,
+    joint_trunk: nn.Module | None = None,
+    projector: projectors.Projector | None = None,
+) -> Parts:
+    """Returns what the model is made of; arguments and errors as in `build`."""
     if config.latent_dim < 1:
         raise ValueError(f"Expected a latent dimension of at least 1, got {config.latent_dim}.")
     if not config.beta > 0:
@@ -138,33 +177,22 @@ def build(
     if config.joint_covariance not in ("diagonal", "full"):
         raise ValueError(f"Expected a joint_covariance 'diagonal' or 'full', got {config.joint_covariance!r}.")
     head = functools.partial(networks_base.GaussianHead, dim=config.latent_dim, scale_transform=config.scale_transform)
-    parts = Parts(
+    flow = configs.build(config.flow, config.latent_dim)
+    return Parts(
         config=config,
         modalities=networks_of,
         trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
         joint_head=head(full=config.joint_covariance == "full"),
         head=head(),
-        flow=configs.build(config.flow, config.latent_dim),
+        flow=flow,
+        rule=product.Rule(kind=config.product_rule, flow=flow, marginal=configs.build(config.marginal, config.latent_dim)),
         projector=projector,
         projected=mlp.MLP(hidden=config.projected_hidden),
-    )
-    return base.Model(
-        specs=specs,
-        latent_dim=config.latent_dim,
-        init=functools.partial(init, parts),
-        stages=stages(parts),
-        sample_prior=jax.jit(functools.partial(sample_prior, parts), static_argnames="num_samples"),
-        sample_posterior=make_sampler(parts),
-        posterior_log_density=jax.jit(functools.partial(posterior_log_density, parts)),
-        decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
-        log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
-        elbo=jax.jit(functools.partial(elbo, parts)),
-        project=None if projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),
     )
 
 
 def stages(parts: Parts) -> tuple[base.Stage, ...]:
-    """Returns the stages: the projector's, where there is one to train, the joint VAE's and the experts'."""
+    """Returns the stages: of the projector, where there is one to train, the joint VAE, the marginal, the experts and their divisors."""
     config = parts.config
     projected = parts.projector is not None and parts.projector.loss is not None
     joint = base.Stage(
@@ -181,20 +209,36 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
         begin=begin_experts if parts.projector is None else None,
         needs=("projector", "joint") if projected else ("joint",),
     )
+    marginal = base.Stage(
+        name="marginal",
+        trainable=("marginal",),
+        loss=functools.partial(marginal_loss, parts) if parts.rule.marginal.by_gradient else None,
+        prepare=lambda params, batch: {"joint_posterior": encode_joint(parts, params, batch)},
+        solve=functools.partial(solve_marginal, parts),
+        needs=("joint",),
+    )
+    division = base.Stage(
+        name="divisors",
+        trainable=("divisors",),
+        loss=None,
+        solve=functools.partial(solve_divisors, parts),
+        needs=(*experts.needs, "experts"),
+    )
+    fitted = (marginal,) if parts.rule.marginal.fit is not None else ()
     if not projected:
-        return joint, experts
+        return joint, *fitted, experts, division
     projector = base.Stage(
         name="projector",
         trainable=("projector",),
         loss=lambda params, key, batch: parts.projector.loss(params["projector"], key, parts.modalities.canonical(batch)),
         whole_batches=True,
     )
-    return projector, joint, experts
+    return projector, joint, *fitted, experts, division
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"joint": encoders, trunk, head; "decoders"; "projector"; "experts": encoders, heads, stacked flows}."""
-    names = parts.modalities.names
+    """Returns {"joint": encoders, trunk, head; "decoders"; "projector"; "experts": encoders, heads, stacked flows; "marginal"; "divisors"}."""
+    names, dim = parts.modalities.names, parts.config.latent_dim
     joint = parts.modalities.init_encoders(keys.stream(key, "joint"))
     features = [parts.modalities.example_features(joint, name) for name in names]
     trunk = parts.trunk.init(keys.stream(key, "trunk"), jnp.concatenate(features, axis=-1))
@@ -217,6 +261,12 @@ def init(parts: Parts, key: types.Array) -> types.Params:
             "encoders": experts,
             "heads": heads,
             "flows": jax.vmap(parts.flow.init)(jax.random.split(keys.stream(key, "flows"), len(names))),
+        },
+        "marginal": parts.rule.marginal.init(keys.stream(key, "marginal")),
+        "divisors": {
+            "loc": jnp.zeros((len(names), dim)),
+            "whitening": jnp.tile(jnp.eye(dim), (len(names), 1, 1)),
+            "widest": jnp.ones((len(names), dim)),
         },
     }
 
@@ -302,6 +352,47 @@ def expert_loss(
     return -sum(densities.values()).mean(), {f"log_density/{name}": d.mean() for name, d in densities.items()}
 
 
+def marginal_loss(
+    parts: Parts, params: types.Params, key: types.Array, batch: dict[str, Any]
+) -> tuple[types.Array, base.Metrics]:
+    """Returns the negative log density of draws of q(z | X) under the marginal."""
+    z = distributions.gaussian_sample(key, batch["joint_posterior"])
+    return -jax.vmap(functools.partial(parts.rule.marginal.log_density, params["marginal"]))(z).mean(), {}
+
+
+def solve_marginal(parts: Parts, params: types.Params, key: types.Array, train, validation) -> types.Params:
+    """Returns the marginal fitted to draws of q(z | X)."""
+    draw = lambda key, batch: distributions.gaussian_sample(key, encode_joint(parts, params, batch))
+    codes, held_out = (over_examples(draw, key, data, num=parts.config.num_codes) for data in (train, validation))
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    return {"marginal": jax.tree.map(jnp.asarray, parts.rule.marginal.fit(seed, codes, held_out))}
+
+
+def solve_divisors(parts: Parts, params: types.Params, key: types.Array, train, validation) -> types.Params:
+    """Returns for every expert the Gaussian that codes have in its base space."""
+    del validation
+    names = parts.modalities.names
+
+    def encode(key, batch):
+        z = distributions.gaussian_sample(key, encode_joint(parts, params, batch))
+        u = [jax.vmap(functools.partial(parts.flow.forward, flow_of(parts, params, name)))(z)[0] for name in names]
+        return u, [encode_expert(parts, params, name, batch[name]).scale for name in names]
+
+    u, scales = over_examples(encode, key, train, num=parts.config.num_codes)
+    found = [divisors.by_moments(u_j, scale.max(0)) for u_j, scale in zip(u, scales, strict=True)]
+    return {"divisors": jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)._asdict()}
+
+
+def over_examples(function, key: types.Array, data, *, num: int, batch_size: int = 500):
+    """Returns function(key, batch) of the first `num` examples, computed in batches of one shape, on the host."""
+    num = min(num, len(next(iter(data.values()))))
+    call, found = jax.jit(function), []
+    for start in range(0, num, batch_size):
+        rows = np.arange(start, start + min(batch_size, num)) % num  # the last batch is filled up; its filling is dropped
+        found.append(jax.device_get(call(jax.random.fold_in(key, start), {name: x[rows] for name, x in data.items()})))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)
+
+
 def expert_log_density(parts: Parts, params: types.Params, name: str, gaussian: types.Gaussian, z: types.Array) -> types.Array:
     """Returns log q_j(z | x_j) `[B]` at z `[B, D]`, given the base Gaussians of x_j."""
     flow_params = flow_of(parts, params, name)
@@ -315,9 +406,8 @@ def flow_of(parts: Parts, params: types.Params, name: str) -> types.Params:
 
 
 def sample_prior(parts: Parts, params: types.Params, key: types.Array, *, num_samples: int) -> types.Array:
-    """Returns draws of p(z), `[S, D]`."""
-    del params
-    return jax.random.normal(key, (num_samples, parts.config.latent_dim))
+    """Returns draws of the marginal, `[S, D]`."""
+    return parts.rule.marginal.sample(params["marginal"], key, num_samples=num_samples)
 
 
 def make_sampler(parts: Parts):
@@ -334,7 +424,7 @@ def make_sampler(parts: Parts):
     """
     names = parts.modalities.names
     encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
-    gather = jax.jit(lambda params, indices: jax.tree.map(lambda leaf: leaf[indices], params["experts"]["flows"]))
+    gather = jax.jit(functools.partial(shared_of, parts))
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_joint(params, key, observed, *, num_samples):
@@ -343,15 +433,17 @@ def make_sampler(parts: Parts):
         return z, types.exact_info(z)
 
     @functools.partial(jax.jit, static_argnames="num_samples")
-    def from_expert(flows, key, gaussians, *, num_samples):
-        flow_params, gaussian = (jax.tree.map(lambda leaf: leaf[0], flows), jax.tree.map(lambda leaf: leaf[:, 0], gaussians))
+    def from_expert(shared, key, gaussians, *, num_samples):
+        flow_params, gaussian = (
+            jax.tree.map(lambda leaf: leaf[0], shared.flows),
+            jax.tree.map(lambda leaf: leaf[:, 0], gaussians),
+        )
         z = expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=num_samples)
         return z, types.exact_info(z)
 
     @functools.partial(compiling.jit, static_argnames="num_samples")
-    def from_product(flows, key, gaussians, *, num_samples):
-        config = parts.config.sampler
-        return product.sample(parts.flow, flows, key, gaussians, num_samples=num_samples, config=config)
+    def from_product(shared, key, gaussians, *, num_samples):
+        return product.sample(parts.rule, shared, key, gaussians, num_samples=num_samples, config=parts.config.sampler)
 
     def sample_posterior(params, key, observed, *, num_samples):
         observed = parts.modalities.ordered(observed)
@@ -361,30 +453,64 @@ def make_sampler(parts: Parts):
             raise ValueError(f"Expected at least one sample, got {num_samples}.")
         if len(observed) == len(names):
             return from_joint(params, key, observed, num_samples=num_samples)
-        flows = gather(params, jnp.asarray([names.index(name) for name in observed]))
+        shared = gather(params, jnp.asarray([names.index(name) for name in observed]))
         gaussians = [encode(params, name, x) for name, x in observed.items()]
         gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)  # [B, |S|, D]
         if len(observed) == 1:
-            return from_expert(flows, key, gaussians, num_samples=num_samples)
-        return from_product(flows, key, gaussians, num_samples=num_samples)
+            return from_expert(shared, key, gaussians, num_samples=num_samples)
+        return from_product(shared, key, gaussians, num_samples=num_samples)
 
     return sample_posterior
+
+
+def shared_of(parts: Parts, params: types.Params, indices: types.Array) -> product.Shared:
+    """Returns what a product of the modalities of these indices `[|S|]` needs beside the observation."""
+    take = functools.partial(jax.tree.map, lambda leaf: leaf[indices])
+    return product.Shared(
+        flows=take(params["experts"]["flows"]),
+        divisors=product.Divisors(**take(params["divisors"])),
+        marginal=params["marginal"],
+    )
 
 
 def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
     """Returns log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between.
 
-    In between it is the product itself, without the wall that confines its chains.
+    In between it is the density that chains sample, the wall that confines them included.
     """
     observed = parts.modalities.ordered(observed)
     names = parts.modalities.names
     if len(observed) == len(names):
         return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
-    density = -product.power(len(observed)) * distributions.standard_normal_log_prob(z)
-    for name, x in observed.items():
-        base = encode_expert(parts, params, name, x)
-        density += expert.log_densities(parts.flow, flow_of(parts, params, name), base, z)
-    return density
+    base = jax.tree.map(
+        lambda *g: jnp.stack(g, axis=1), *(encode_expert(parts, params, name, x) for name, x in observed.items())
+    )
+    shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
+    density = product.log_densities(parts.rule, shared, base, z)
+    if len(observed) == 1:
+        return density
+    return density - product.wall(z, parts.config.sampler.outside)
+
+
+def make_log_normaliser(parts: Parts):
+    """Returns `log_normaliser(params, key, observed, *, config)` -> `[B]`, compiled once for each number of experts."""
+    names = parts.modalities.names
+    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
+    outside = parts.config.sampler.outside
+
+    @functools.partial(compiling.jit, static_argnames="config")
+    def of_product(shared, key, gaussians, *, config):
+        return product.log_normaliser(parts.rule, shared, key, gaussians, outside=outside, config=config)
+
+    def log_normaliser(params, key, observed, *, config):
+        observed = parts.modalities.ordered(observed)
+        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *(encode(params, name, x) for name, x in observed.items()))
+        if len(observed) in (1, len(names)):
+            return jnp.zeros(len(gaussians.loc))
+        shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
+        return of_product(shared, key, gaussians, config=config)
+
+    return log_normaliser
 
 
 def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.Batch) -> types.Array:

@@ -54,16 +54,27 @@ class Modalities:
 
     def decode(self, decoders: types.Params, z: types.Array) -> types.Batch:
         """Returns modality -> likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""
-        flat = z.reshape(-1, z.shape[-1])
-        out = {}
-        for name, spec in self.specs.items():
-            raw = self._apply(self.networks[name].decoder, decoders[name], flat)
-            out[name] = distributions.link(spec, raw.reshape(*z.shape[:-1], *spec.parameter_shape))
-        return out
+        return {name: self.decode_one(decoders, name, z) for name in self.names}
+
+    def decode_one(self, decoders: types.Params, name: str, z: types.Array) -> types.Array:
+        """Returns one modality's likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""
+        spec = self.specs[name]
+        raw = self._apply(self.networks[name].decoder, decoders[name], z.reshape(-1, z.shape[-1]))
+        return distributions.link(spec, raw.reshape(*z.shape[:-1], *spec.parameter_shape))
 
     def canonical(self, observed: types.Batch) -> types.Batch:
         """Returns the observed data as their likelihoods take them."""
         return {name: distributions.canonical(self.specs[name], x) for name, x in observed.items()}
+
+    def split(self, batch: types.Batch) -> tuple[types.Batch, types.Array]:
+        """Returns a training batch's data and which of them are there, `[M, B]` bool.
+
+        The data of a modality that an example lacks stand for nothing, but they are finite.
+        """
+        data = {name: batch[name] for name in self.names}
+        size = len(next(iter(data.values())))
+        masks = batch.get(types.MASKS, {})
+        return data, jnp.stack([jnp.asarray(masks[n], bool) if n in masks else jnp.ones(size, bool) for n in self.names])
 
     def ordered(self, observed: types.Batch) -> types.Batch:
         """Returns the observed modalities in the specs' order.

@@ -1,12 +1,27 @@
 """Product of experts over the observed modalities.
 
-    log q(z | x_S) = sum_{j in S} log q_j(z | x_j) - (|S| - 1) log p(z) + const
+An expert q_j(z | x_j) = N(f_j(z); mu_j(x_j), sigma_j(x_j)^2) |det df_j/dz| has learnt codes z. Averaged over the data it is the marginal of
+these codes. A product must hold that marginal once, and every expert brings it along. Views that are independent given z obey
 
-Every expert is a posterior and so holds the prior once; the product must hold it once, not |S| times.
+    q(z | x_S)  ~  m(z) prod_{j in S} q_j(z | x_j) / m_j(z),
+
+m a density of the codes, m_j what the expert j takes it for. All rules but the published one take one Gaussian in the expert's own base space,
+
+    m_j(z) = N(f_j(z); c_j, C_j) |det df_j/dz|.
+
+The Jacobians cancel in q_j / m_j, and since C_j is no narrower than any sigma_j^2 the ratio is bounded. What the rules take for m:
+
+    `marginal`   a density fitted to the codes (`marginals`). It keeps clusters apart, and is too narrow within them: experts say that again.
+    `geometric`  the geometric mean of the m_j observed. It is broad and has no clusters.
+    `pooled`     the geometric mean of these two. It scores best.
+    `prior`      m = m_j = N(0, I): the published product, prod_j q_j(z | x_j) / p(z)^(|S| - 1). It is right where codes follow the prior,
+                 and improper where experts are too wide. The others are proper by construction: a bounded function times (roots of)
+                 normalised densities.
 """
 
+import dataclasses
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +30,52 @@ from jax.experimental.sparse import linalg
 
 from jnf_jax import distributions, types
 from jnf_jax.flows import base as flows
+from jnf_jax.marginals import base as marginals
 from jnf_jax.posteriors import flow as expert
-from jnf_jax.posteriors import hmc
+from jnf_jax.posteriors import hmc, smc
 
+Kind = Literal["pooled", "marginal", "geometric", "prior"]
+
+_FITTED = {"marginal": 1.0, "pooled": 0.5, "geometric": 0.0}  # the fitted density's power in m
 _STEEPNESS = 20.0  # of the wall, per squared prior standard deviation
 _RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
 _RAY_BATCH = 16  # observations whose rays are looked at together
 _ALL_DIRECTIONS, _FEW_DIRECTIONS, _LOBPCG_STEPS = 64, 4, 30
 
 
-class Experts(NamedTuple):
-    """The experts of the observed modalities, conditioned on one observation."""
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How experts are multiplied.
 
-    flows: types.Params  # leaves [|S|, ..], the same for every observation
-    base: types.Gaussian  # loc, scale [|S|, D]
+    Attributes:
+      kind: which of the rules above.
+      flow: the bijection that all experts share in form.
+      marginal: the density fitted to the codes, for the rules `marginal` and `pooled`.
+    """
+
+    kind: Kind
+    flow: flows.Flow
+    marginal: marginals.Marginal | None = None
+
+
+class Divisors(NamedTuple):
+    """The Gaussians N(c_j, C_j) of base spaces, C_j^-1 = W_j W_j^T."""
+
+    loc: types.Array  # [.., D] c_j
+    whitening: types.Array  # [.., D, D] W_j
+    widest: types.Array  # [.., D] no expert's scale is larger, in a product
+
+
+class Shared(NamedTuple):
+    """What a product needs beside the observation; leaves of the observed modalities are stacked `[|S|, ..]`."""
+
+    flows: types.Params
+    divisors: Divisors | None = None  # of all rules but `prior`
+    marginal: types.Params = None  # of the fitted density, where the rule has one
 
 
 def power(num_experts: int) -> int:
-    """Returns how often the product is divided by the prior.
+    """Returns how often the published product is divided by the prior.
 
     Raises:
       ValueError: if there is no expert.
@@ -42,16 +85,62 @@ def power(num_experts: int) -> int:
     return num_experts - 1
 
 
-def log_density(flow: flows.Flow, experts: Experts, z: types.Array) -> types.Array:
-    """Returns the log density `[]` of one point `[D]`: normalised for one expert, up to a constant for several."""
-    num_experts = experts.base.loc.shape[0]
-    each = [expert.log_density(flow, *jax.tree.map(lambda leaf: leaf[i], experts), z) for i in range(num_experts)]
-    return sum(each) - power(num_experts) * distributions.standard_normal_log_prob(z)
+def log_density(rule: Rule, shared: Shared, base: types.Gaussian, z: types.Array) -> types.Array:
+    """Returns the log density `[]` of one point `[D]`, up to a constant; of one expert, its own log density.
+
+    Args:
+      rule: how experts are multiplied.
+      shared: of the observed modalities.
+      base: mu_j(x_j) and sigma_j(x_j), `[|S|, D]` each.
+      z: `[D]`.
+    """
+    u, _, rest = _of_point(rule, shared, z, base.loc.shape[0])
+    return distributions.gaussian_log_prob(_bounded(rule, shared, base), u).sum(-1) + rest
+
+
+def log_densities(rule: Rule, shared: Shared, base: types.Gaussian, z: types.Array) -> types.Array:
+    """Returns `log_density` `[.., B]` at z `[.., 1 or B, D]` for base Gaussians `[B, |S|, D]`.
+
+    One point for all observations passes through the flows once.
+    """
+    points = z.reshape(-1, z.shape[-1])
+    u, _, rest = jax.vmap(lambda z: _of_point(rule, shared, z, base.loc.shape[1]))(points)
+    u = u.reshape(*z.shape[:-1], *u.shape[1:])
+    return distributions.gaussian_log_prob(_bounded(rule, shared, base), u).sum(-1) + rest.reshape(z.shape[:-1])
+
+
+def _of_point(rule: Rule, shared: Shared, z: types.Array, num: int) -> tuple[types.Array, types.Array, types.Array]:
+    """Returns f_j(z) `[|S|, D]`, log |det df_j/dz| `[|S|]` and the part of the log density `[]` that no observation changes."""
+    of = lambda tree, i: jax.tree.map(lambda leaf: leaf[i], tree)
+    pairs = [rule.flow.forward(of(shared.flows, i), z) for i in range(num)]
+    u, log_det = (jnp.stack(leaves) for leaves in zip(*pairs, strict=True))
+    if rule.kind == "prior" or num == 1:
+        return u, log_det, log_det.sum() - power(num) * distributions.standard_normal_log_prob(z)
+    divisors = sum(divisor_log_prob(of(shared.divisors, i), u[i]) for i in range(num))
+    weight = _FITTED[rule.kind]
+    marginal = (1 - weight) * (divisors + log_det.sum()) / num
+    if weight:
+        marginal += weight * rule.marginal.log_density(shared.marginal, z)
+    return u, log_det, marginal - divisors
+
+
+def _bounded(rule: Rule, shared: Shared, base: types.Gaussian) -> types.Gaussian:
+    """Returns base Gaussians no wider than their divisors, which changes those alone that are wider than any that was fitted to."""
+    if rule.kind == "prior" or base.loc.shape[-2] == 1:
+        return base
+    return base._replace(scale=jnp.minimum(base.scale, shared.divisors.widest))
+
+
+def divisor_log_prob(divisor: Divisors, u: types.Array) -> types.Array:
+    """Returns log N(u; c_j, C_j) `[]` of one point `[D]` of a base space."""
+    white = (u - divisor.loc) @ divisor.whitening
+    log_scale = jnp.log(jnp.diagonal(divisor.whitening)).sum()
+    return log_scale - 0.5 * (white @ white) - 0.5 * len(u) * math.log(2 * math.pi)
 
 
 def sample(
-    flow: flows.Flow,
-    flow_params: types.Params,
+    rule: Rule,
+    shared: Shared,
     key: types.Array,
     base: types.Gaussian,
     *,
@@ -61,31 +150,34 @@ def sample(
     """Returns draws of the product by Hamiltonian Monte Carlo, confined by `wall` unless `config.outside` is None.
 
     Args:
-      flow: the bijection that all experts share in form.
-      flow_params: leaves `[|S|, ..]`.
+      rule: how experts are multiplied.
+      shared: of the observed modalities.
       key: random key.
       base: loc, scale `[B, |S|, D]`.
       num_samples: S.
       config: of the chains.
 
     Returns:
-      z `[S, B, D]` and its Info; `info.improper` also where the density grows along a ray.
+      z `[S, B, D]` and its Info. `info.improper` is set where the density is not finite, and by the rule `prior` also where it grows along
+      a ray; the other rules are proper by construction.
     """
     pilot_key, chain_key = jax.random.split(key)
     num_chains = config.chains_for(num_samples)
     pilots = _pilot_draws(
-        flow, flow_params, pilot_key, base, max(num_chains, config.num_pilots), invert=config.start == "expert"
+        rule.flow, shared.flows, pilot_key, base, max(num_chains, config.num_pilots), invert=config.start == "expert"
     )
     starts = _starts(pilots, num_chains)
     variance = _product_variance(pilots)
 
     def target(base, z):
-        return log_density(flow, Experts(flow_params, base), z)
+        return log_density(rule, shared, base, z)
 
     def confined(base, z):
         return target(base, z) - wall(z, config.outside)
 
     draws, last, info = hmc.sample(confined, chain_key, base, starts, variance, num_samples=num_samples, config=config)
+    if rule.kind != "prior":
+        return draws, info._replace(improper=~jnp.isfinite(jax.vmap(jax.vmap(target, (None, 0)))(base, last)).all(1))
 
     def grows(chains):
         return grows_outward(lambda z: target(chains[0], z), *chains[1:])
@@ -97,16 +189,63 @@ def sample(
     return draws, info._replace(improper=improper)
 
 
-def wall(z: types.Array, outside: float | None) -> types.Array:
-    """Returns a penalty `[]`: nothing inside the ball that holds all but `outside` of the prior's mass, steep beyond it.
+def log_normaliser(
+    rule: Rule,
+    shared: Shared,
+    key: types.Array,
+    base: types.Gaussian,
+    *,
+    outside: float | None,
+    config: smc.Config,
+    batch_size: int = 25,
+) -> types.Array:
+    """Returns estimates `[B]` of the log of what the product's density, confined by `wall`, integrates to.
 
-    Experts are learnt from codes, and as long as `outside` is small codes lie in that ball. Beyond it a flow extrapolates, and division by the
-    prior's tail turns any excess into modes that no data stand behind. A larger `outside` cuts codes off as well.
+    Args:
+      rule: how experts are multiplied.
+      shared: of the observed modalities.
+      key: random key.
+      base: loc, scale `[B, |S|, D]`.
+      outside: the wall's.
+      config: of the sequential Monte Carlo, which starts at exact draws of the experts in turn.
+      batch_size: observations at once.
+    """
+    num = base.loc.shape[1]
+
+    def one(xs):
+        key, base = xs
+        start_key, key = jax.random.split(key)
+
+        def densities(z):
+            u, log_det, rest = _of_point(rule, shared, z, num)
+            experts = distributions.gaussian_log_prob(base, u) + log_det
+            target = distributions.gaussian_log_prob(_bounded(rule, shared, base), u).sum() + rest - wall(z, outside)
+            return jax.nn.logsumexp(experts) - math.log(num), target
+
+        pilots = _pilot_draws(
+            rule.flow,
+            shared.flows,
+            start_key,
+            jax.tree.map(lambda leaf: leaf[None], base),
+            -(-config.num_starts // num),
+            invert=True,
+        )[0]
+        starts = pilots.swapaxes(0, 1).reshape(-1, pilots.shape[-1])[: config.num_starts]
+        return smc.log_normaliser(densities, key, starts, config=config)[0]
+
+    return jax.lax.map(one, (jax.random.split(key, len(base.loc)), base), batch_size=batch_size)
+
+
+def wall(z: types.Array, outside: float | None) -> types.Array:
+    """Returns a penalty `[..]` at z `[.., D]`: nothing inside the ball that holds all but `outside` of the prior's mass, steep beyond it.
+
+    Experts are learnt from codes, and as long as `outside` is small codes lie in that ball. Beyond it a flow extrapolates, and the published
+    rule's division by the prior's tail turns any excess into modes that no data stand behind. A larger `outside` cuts codes off as well.
     """
     if outside is None:
-        return jnp.zeros((), z.dtype)
+        return jnp.zeros(z.shape[:-1], z.dtype)
     radius = math.sqrt(scipy.stats.chi2.isf(outside, z.shape[-1]))
-    excess = jnp.sqrt(jnp.maximum(z @ z, radius**2)) - radius  # a norm has no gradient at 0
+    excess = jnp.sqrt(jnp.maximum((z * z).sum(-1), radius**2)) - radius  # a norm has no gradient at 0
     return _STEEPNESS * excess**2
 
 

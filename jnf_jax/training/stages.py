@@ -55,24 +55,30 @@ def train(
         on_resume(stage.name, (states.newest() or 0) if states else 0, states.damaged if states else [])
         if stage.begin is not None:
             params = stage.begin(params)
-        train_data, validation = (
-            fit.prepare(stage, params, dict(data[split].arrays), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
-        )
-        params, complete = fit.fit(
-            stage,
-            params,
-            keys.stream(key, stage.name),
-            train_data,
-            validation,
-            config=settings[stage.name],
-            checkpoints=states,
-            on_report=on_report,
-            should_stop=should_stop,
-        )
-        if not complete:
-            return params, False
+        if stage.solve is not None:
+            arrays = [data[split].arrays for split in ("train", "validation")]
+            params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *arrays)}
+        num_steps = 0
+        if stage.loss is not None:
+            train_data, validation = (
+                fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
+            )
+            params, complete = fit.fit(
+                stage,
+                params,
+                keys.stream(key, stage.name),
+                train_data,
+                validation,
+                config=settings[stage.name],
+                checkpoints=states,
+                on_report=on_report,
+                should_stop=should_stop,
+            )
+            if not complete:
+                return params, False
+            num_steps = settings[stage.name].num_steps
         if done is not None:
-            done.save(_owned(stage, params), step=settings[stage.name].num_steps)
+            done.save(_owned(stage, params), step=num_steps)
     return params, True
 
 
@@ -85,24 +91,29 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
       settings: stage -> how it is trained.
 
     Raises:
-      ValueError: if a stage has no settings, or settings no stage; a batch is larger than the data or does not split over the
+      ValueError: if a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them; a batch is larger than the data or does not split over the
         devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
     """
-    names = [stage.name for stage in model.stages]
+    names = [stage.name for stage in model.stages if stage.loss is not None]
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
     for config in settings.values():
         fit.check_batch(len(data["train"]), config.batch_size)
     key = jax.random.key(0)
     params = jax.eval_shape(model.init, key)
+    lacking = any(data[split].masks for split in ("train", "validation"))
     for stage in model.stages:
+        if lacking and not stage.incomplete:
+            raise ValueError(f"Expected examples with every modality for stage {stage.name!r}, got some that lack modalities.")
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)
+        if stage.loss is None:
+            continue
         sizes = {settings[stage.name].batch_size}
         if stage.whole_batches:  # a loss that is a mean over examples takes a validation's last, smaller batch as well
             sizes |= {min(len(data["validation"]), *sizes)}
         for size in sizes:
-            batch = {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype) for name, x in data["train"].arrays.items()}
+            batch = jax.tree.map(lambda x, n=size: jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype), data["train"].batch())
             if stage.prepare is not None:
                 batch = jax.eval_shape(stage.prepare, params, batch)
             jax.eval_shape(stage.loss, params, key, batch)

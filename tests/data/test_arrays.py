@@ -1,10 +1,11 @@
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 
 from jnf_jax import specs
-from jnf_jax.data import arrays, source
+from jnf_jax.data import arrays, linear_gaussian, missing, source
 
 BITS = specs.ModalitySpec(shape=(2,), likelihood="bernoulli")
 WORD = specs.ModalitySpec(shape=(2,), likelihood="categorical", num_categories=3)
@@ -83,3 +84,67 @@ def test_missing_and_foreign_files_are_named(tmp_path):
 def test_too_few_examples_for_three_splits():
     with pytest.raises(ValueError, match="of 3 examples"):
         arrays.splits({"x": REAL}, {"x": np.zeros((3, 2))})
+
+
+def incomplete(tmp_path, **extra):
+    path = tmp_path / "file.npz"
+    real = np.random.default_rng(0).normal(size=(40, 2))
+    real[3] = np.nan
+    np.savez(path, a=real, b=np.ones((40, 2)), b_mask=np.arange(40) % 4 != 0, labels=np.arange(40) % 3, **extra)
+    return arrays.Config(path=str(path), specs={"a": REAL, "b": BITS}, nan_is_missing=True)
+
+
+def test_masks_come_from_the_file_and_from_nan(tmp_path):
+    config = incomplete(tmp_path)
+    parts = [arrays.build(config, split) for split in source.SPLITS]
+    assert sum(int((~part.masks["a"]).sum()) for part in parts) == 1
+    assert sum(int((~part.masks["b"]).sum()) for part in parts) == 10
+    assert all(np.isfinite(part.arrays["a"]).all() for part in parts)
+    train = parts[0]
+    assert set(train.batch()) == {"a", "b", specs.MASKS}
+    complete = train.complete()
+    assert complete.masks is None
+    assert len(complete) == (train.masks["a"] & train.masks["b"]).sum()
+    np.testing.assert_array_equal(train.take(5).masks["b"], train.masks["b"][:5])
+
+
+def test_nan_is_an_error_unless_it_is_said_to_mean_missing(tmp_path):
+    config = dataclasses.replace(incomplete(tmp_path), nan_is_missing=False)
+    with pytest.raises(ValueError, match="finite values for modality 'a'"):
+        arrays.build(config, "train")
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        ({"z": np.ones(4, bool)}, r"masks of modalities of \['x', 'y'\], got \['z'\]"),
+        ({"x": np.ones(3, bool)}, r"booleans \(4,\) for 'x', got bool \(3,\)"),
+        ({"x": np.ones(4)}, r"for 'x', got float64"),
+        ({"x": np.arange(4) > 0, "y": np.arange(4) > 1}, "a modality in every example, got none in example 0"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(masks, message):
+    with pytest.raises(ValueError, match=message):
+        source.Source(specs={"x": REAL, "y": REAL}, arrays=dict.fromkeys("xy", np.zeros((4, 2))), masks=masks)
+
+
+def test_nothing_complete_is_said():
+    data = source.Source(specs={"x": REAL}, arrays={"x": np.zeros((2, 2))})
+    assert data.complete() is data
+    masks = {"x": np.arange(2) > 0, "y": np.arange(2) < 1}
+    data = source.Source(specs={"x": REAL, "y": REAL}, arrays=dict.fromkeys("xy", np.zeros((2, 2))), masks=masks)
+    with pytest.raises(ValueError, match="an example that has every modality, got none"):
+        data.complete()
+
+
+def test_modalities_are_missing_as_often_as_asked():
+    inner = linear_gaussian.Config(num_train=4_000, num_validation=50, num_test=50)
+    part = missing.build(missing.Config(data=inner, fraction=0.5), "train")
+    share = np.stack(list(part.masks.values())).mean(1)
+    expected = 0.5 + 0.5**3 / 3  # one of three stays where all would go
+    assert (np.abs(share - expected) < 5 * np.sqrt(0.25 / 4_000)).all()
+    assert missing.build(missing.Config(data=inner, fraction=0.5), "test").masks is None
+    complete = missing.build(missing.Config(data=inner, fraction=0.5, complete_only=True), "train")
+    assert len(complete) == np.all(list(part.masks.values()), axis=0).sum()
+    with pytest.raises(ValueError, match=r"fraction in \[0, 1\), got 1.0"):
+        missing.Config(fraction=1.0)

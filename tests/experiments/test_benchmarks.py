@@ -18,7 +18,8 @@ def test_exact_moments_are_those_of_the_product(target):
     flow = identity.build(identity.Config(), settings.TARGETS[target][0])
     loc, scale = (jnp.asarray(values[0], jnp.float64) for values in targets.bases(target))
     mean, variance = (values[0] for values in targets.exact_moments(target))
-    density = lambda z: product.log_density(flow, product.Experts({}, types.Gaussian(loc, scale)), z)
+    rule = product.Rule(kind="prior", flow=flow)
+    density = lambda z: product.log_density(rule, product.Shared({}), types.Gaussian(loc, scale), z)
     np.testing.assert_allclose(jax.grad(density)(jnp.asarray(mean, jnp.float64)), 0, atol=1e-4)
     np.testing.assert_allclose(
         jax.hessian(density)(jnp.asarray(mean, jnp.float64)), -np.diag(1 / variance), rtol=1e-4, atol=1e-8

@@ -321,7 +321,7 @@ def test_two_writers_are_refused(whole):
 
 def test_evaluate_sample_and_figures(whole):
     small = ["--num-observations", "30", "--num-prior", "50", "--num-likelihood", "10", "--num-importance", "20",
-             "--batch-size", "20", "--num-codes", "100"]  # fmt: skip
+             "--batch-size", "20", "--num-codes", "100", "--num-scored", "10"]  # fmt: skip
     out = run("evaluate", "--workdir", whole, *small).stdout
     assert "Coherence by subset size" in out
     result = json.loads((whole / "evaluation.json").read_text())
@@ -329,7 +329,7 @@ def test_evaluate_sample_and_figures(whole):
     assert set(result["coherence"]["by_size"]) == {"1", "2"}
     assert set(result["coherence"]["by_subset"]["x0+x2"]) == {"x1"}
     assert 0 <= result["joint_coherence"] <= 1
-    assert set(result["joint_coherence_fitted"]) == {"mixture", "flow", "num_codes"}
+    assert set(result["joint_coherence_by_density"]) == {"prior", "mixture"}
     assert set(result["frechet"]["distance"]["by_subset"]["x0+x2"]) == {"x1"}
     assert result["frechet"]["num_generated"] == 30
     assert set(result["reconstruction"]["x1"]) == {"mean_squared_error"}  # no image has no structural similarity
@@ -340,6 +340,8 @@ def test_evaluate_sample_and_figures(whole):
     assert result["elbo"] < 0
     assert set(result["hmc"]["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
     assert result["diversity"]["mean"] > 0
+    assert set(result["subset_score"]["by_size"]) == {"1", "2"}
+    assert result["subset_score"]["by_subset"]["x0+x2"]["standard_error"] > 0
     run("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50")
     long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
     assert long["num_draws"] == 50
@@ -397,3 +399,20 @@ def test_a_data_set_without_its_raw_files_names_them(tmp_path):
     assert result.returncode == 2
     assert "none/polymnist/PolyMNIST.zip" in result.stderr
     assert "zenodo" in result.stderr
+
+
+def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
+    small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
+             "--num-prior", "50", "--most-subsets", "2", "--results", tmp_path]  # fmt: skip
+    out = run("product_gap", "--workdir", whole, "--arms", "published", "default", *small).stdout
+    assert "gap to a direct expert" in out
+    for arm in ("published", "default"):
+        (kept,) = tmp_path.rglob(f"{arm}/seed_0.json")
+        result = json.loads(kept.read_text())
+        assert result == json.loads((whole / "product_gap" / f"{arm}.json").read_text())
+        assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
+        assert len(result["gap"]["by_size"]["2"]["values"]) == 10
+        assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
+    wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
+    assert wrong.returncode == 2
+    assert "Expected arms of" in wrong.stderr

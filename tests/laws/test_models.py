@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import discover
 import jax
@@ -6,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import quick
 
 from jnf_jax import configs, specs, subsets
 from jnf_jax.flows import maf
+from jnf_jax.marginals import flow as flow_marginal
+from jnf_jax.marginals import mixture
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
 from jnf_jax.training import fit, sharding, step
@@ -25,6 +29,7 @@ SMALL = {
     "network": mlp.Config(hidden=(8,), activation="tanh"),
     "joint_hidden": (8,),
     "flow": maf.Config(hidden=(8,)),
+    "marginal": mixture.Config(num_components=(2,)),
     "sampler": hmc.Config(num_warmup=20, num_chains=2, max_leapfrog_steps=3),
 }
 
@@ -37,7 +42,11 @@ def small(module):
 MODELS = [small(module) for module in discover.modules("models")]
 MODELS += [  # and with all that has parameters of its own, where a model takes it: a projector (it cannot tell them apart), correlations
     dataclasses.replace(
-        model, projector=discover.modules("projectors")[0].Config(dim=2), projected_hidden=(8,), joint_covariance="full"
+        model,
+        projector=discover.modules("projectors")[0].Config(dim=2),
+        projected_hidden=(8,),
+        joint_covariance="full",
+        marginal=flow_marginal.Config(base=mixture.Config(num_components=(2,)), flow=maf.Config(hidden=(8,), widening=True)),
     )
     for model in MODELS
     if {"projector", "joint_covariance"} <= {f.name for f in dataclasses.fields(model)}
@@ -56,7 +65,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def params(model):
-    return jax.jit(model.init)(jax.random.key(0))
+    return quick.jit(model.init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +79,23 @@ def batch():
     }
 
 
+def trained(model):
+    """The stages that have a loss."""
+    return [stage for stage in model.stages if stage.loss is not None]
+
+
+@functools.cache
+def jitted(stage):
+    return quick.jit(stage.loss)
+
+
 def prepared(stage, params, batch):
     return batch if stage.prepare is None else stage.prepare(params, batch)
 
 
 def test_losses_are_finite_scalars(model, params, batch):
-    for stage in model.stages:
-        loss, metrics = stage.loss(params, jax.random.key(1), prepared(stage, params, batch))
+    for stage in trained(model):
+        loss, metrics = jitted(stage)(params, jax.random.key(1), prepared(stage, params, batch))
         assert loss.shape == ()
         assert jnp.isfinite(loss)
         assert all(jnp.isfinite(value) for value in metrics.values())
@@ -85,7 +104,7 @@ def test_losses_are_finite_scalars(model, params, batch):
 def check_trainable(stage, params, batch):
     """Every parameter that the stage owns is moved by its loss, and no other is."""
     data = prepared(stage, params, batch)
-    gradients = jax.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
+    gradients = quick.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path)
         moved = bool(jnp.abs(gradient).max() > 0)
@@ -93,13 +112,13 @@ def check_trainable(stage, params, batch):
 
 
 def test_a_stage_moves_all_that_it_owns_and_nothing_else(model, params, batch):
-    for stage in model.stages:
+    for stage in trained(model):
         check_trainable(stage, params, batch)
 
 
 def test_a_joint_encoder_that_is_not_frozen_is_seen(model, params, batch):
     """The mutant: the last stage's loss computes the joint posterior itself instead of being given it."""
-    stage = model.stages[-1]
+    stage = trained(model)[-1]
     if stage.prepare is None:
         pytest.skip("the model's last stage freezes nothing")
     mutant = dataclasses.replace(
@@ -112,17 +131,46 @@ def test_a_joint_encoder_that_is_not_frozen_is_seen(model, params, batch):
 def test_training_leaves_the_frozen_parts_alone_and_lowers_the_loss(model, params, batch):
     mesh = sharding.make_mesh(1)
     optimizer = optax.adam(1e-2)
-    for stage in model.stages:
+    for stage in trained(model):
         data = prepared(stage, params, batch)
-        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50)
+        call = step.make_train_call(stage, optimizer, mesh, batch_size=NUM, num_steps=50, total_steps=50)
         state = fit.initial_train_state(stage, params, optimizer)
         frozen = {name: value for name, value in params.items() if name not in stage.trainable}
-        first, _ = stage.loss(params, jax.random.key(2), data)
+        loss = jitted(stage)
+        first, _ = loss(params, jax.random.key(2), data)
         state, _ = call(state, frozen, jax.random.key(1), data)
         assert int(state.failed_step) == -1
-        last, _ = stage.loss({**params, **state.trainable}, jax.random.key(2), data)
+        last, _ = loss({**params, **state.trainable}, jax.random.key(2), data)
         assert last < first
         assert call._cache_size() == 1
+
+
+def test_what_is_fitted_outright_keeps_its_shapes_and_changes_nothing_else(model, params, batch):
+    data = {name: np.asarray(x) for name, x in batch.items()}
+    for stage in model.stages:
+        if stage.solve is None:
+            continue
+        found = stage.solve(params, jax.random.key(0), data, data)
+        assert set(found) == set(stage.trainable)
+        own = {name: params[name] for name in stage.trainable}
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), found) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), own
+        )
+        assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+def check_codes(model, z, shape):
+    """z is an array, or a pytree of arrays, of D numbers in all."""
+    leaves = jax.tree.leaves(z)
+    assert {leaf.shape[:-1] for leaf in leaves} == {shape}
+    assert sum(leaf.shape[-1] for leaf in leaves) == model.latent_dim
+    assert all(jnp.isfinite(leaf).all() for leaf in leaves)
+
+
+def codes(model, params, shape):
+    """Draws of the prior, leaves `[*shape, D]`."""
+    z = model.sample_prior(params, jax.random.key(3), num_samples=int(np.prod(shape)))
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, -1), z)
 
 
 def test_every_subset_samples(model, params, batch):
@@ -130,28 +178,29 @@ def test_every_subset_samples(model, params, batch):
     for subset in [*subsets.proper(names), names]:
         observed = {name: batch[name] for name in subset}
         z, info = model.sample_posterior(params, jax.random.key(3), observed, num_samples=3)
-        assert z.shape == (3, NUM, model.latent_dim)
-        assert jnp.isfinite(z).all()
+        check_codes(model, z, (3, NUM))
         assert {leaf.shape for leaf in info} == {(NUM,)}
-    assert model.sample_prior(params, jax.random.key(3), num_samples=7).shape == (7, model.latent_dim)
+    check_codes(model, model.sample_prior(params, jax.random.key(3), num_samples=7), (7,))
 
 
 def test_every_size_of_subset_has_a_density(model, params, batch):
     names = tuple(model.specs)
-    z = jax.random.normal(jax.random.key(3), (3, NUM, model.latent_dim))
+    z = codes(model, params, (3, NUM))
     for size in range(1, len(names) + 1):
         observed = {name: batch[name] for name in subsets.of_size(names, size)[-1]}
-        density = model.posterior_log_density(params, observed, z)
+        log_density = quick.jit(functools.partial(model.posterior_log_density, params, observed))
+        density = log_density(z)
         assert density.shape == (3, NUM)
         assert jnp.isfinite(density).all()
-        shared = model.posterior_log_density(params, observed, z[:, :1])  # one point for all observations
-        everywhere = jnp.broadcast_to(z[:, :1], z.shape)
-        np.testing.assert_allclose(shared, model.posterior_log_density(params, observed, everywhere), rtol=1e-4, atol=1e-4)
+        one = jax.tree.map(lambda leaf: leaf[:, :1], z)  # one point for all observations
+        shared = log_density(one)
+        everywhere = jax.tree.map(lambda leaf, whole: jnp.broadcast_to(leaf, whole.shape), one, z)
+        np.testing.assert_allclose(shared, log_density(everywhere), rtol=1e-4, atol=1e-4)
 
 
 def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
     draw = lambda names: model.sample_posterior(params, jax.random.key(3), {n: batch[n] for n in names}, num_samples=3)[0]
-    np.testing.assert_array_equal(draw(["bits", "image"]), draw(["image", "bits"]))
+    jax.tree.map(np.testing.assert_array_equal, draw(["bits", "image"]), draw(["image", "bits"]))
 
 
 def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, batch):
@@ -181,7 +230,7 @@ def compilations():
 
 
 def test_decoded_parameters_have_their_shapes(model, params):
-    decoded = model.decode(params, jnp.zeros((2, 3, model.latent_dim)))
+    decoded = model.decode(params, codes(model, params, (2, 3)))
     assert {name: value.shape for name, value in decoded.items()} == {
         name: (2, 3, *spec.parameter_shape) for name, spec in model.specs.items()
     }

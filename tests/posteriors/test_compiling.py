@@ -15,7 +15,8 @@ CONFIG = hmc.Config(num_warmup=20, num_chains=2, max_leapfrog_steps=2)
 
 
 def draws(key, base):
-    return product.sample(FLOW, {}, key, base, num_samples=2, config=CONFIG)[0]
+    rule = product.Rule(kind="prior", flow=FLOW)
+    return product.sample(rule, product.Shared({}), key, base, num_samples=2, config=CONFIG)[0]
 
 
 def test_tuned_chains_draw_what_plain_ones_draw_within_another_jit_too():

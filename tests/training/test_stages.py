@@ -7,7 +7,7 @@ import pytest
 
 from jnf_jax import specs
 from jnf_jax.data import source
-from jnf_jax.models import base, jnf
+from jnf_jax.models import base, jmvae, jnf, mvae
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import dcca
 from jnf_jax.training import checkpoint, fit, stages
@@ -82,3 +82,18 @@ def test_a_batch_too_small_for_a_loss_is_refused_before_anything_is_trained(batc
     else:
         with pytest.raises(ValueError, match=f"Expected a batch of more than 6 examples .* {message}"):
             stages.check(model, data, settings)
+
+
+def test_incomplete_examples_train_what_takes_them_and_nothing_else():
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    masks = lambda num: {"a": np.arange(num) % 3 > 0}
+    data = {
+        split: dataclasses.replace(part, masks=masks(len(part)))
+        for split, part in splits(modalities, train=50, validation=20).items()
+    }
+    small = {"latent_dim": 2, "network": mlp.Config(hidden=(8,))}
+    settings = {"vae": dataclasses.replace(SETTINGS, batch_size=8)}
+    _, complete = stages.train(mvae.build(mvae.Config(**small), modalities), jax.random.key(0), data, settings=settings)
+    assert complete
+    with pytest.raises(ValueError, match="examples with every modality for stage 'vae'"):
+        stages.check(jmvae.build(jmvae.Config(**small, joint_hidden=()), modalities), data, settings)

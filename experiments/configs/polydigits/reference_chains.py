@@ -7,6 +7,7 @@ import dataclasses
 
 from experiments.configs.polydigits import jnf
 from jnf_jax.flows import maf
+from jnf_jax.marginals import standard_normal
 from jnf_jax.posteriors import hmc
 
 CONFIG = dataclasses.replace(
@@ -15,6 +16,8 @@ CONFIG = dataclasses.replace(
         jnf.CONFIG.model,
         flow=maf.Config(activation="relu", widening=True),
         wide_experts=True,
+        marginal=standard_normal.Config(),
+        product_rule="prior",
         sampler=hmc.REFERENCE,
     ),
 )

@@ -1,0 +1,88 @@
+"""Trains and measures many models of a data set and puts them beside each other.
+
+    python -m experiments.compare polydigits --seeds 0 1 2 [--quick] [--models jnf mvae] [--results experiments/results]
+
+Runs go to `runs/<data set>/<model>/seed_<n>`, as those of `experiments.sweep`. What is finished is not done again, so that a comparison that was stopped
+goes on where it was. After each run `runs/<data set>/comparison.*` is written anew from what is finished: `md` holds one table, `png` the paper's
+figure 4 (coherence by the number of observed modalities, coherence against Fréchet distance), and `html` is the whole report.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated
+
+import matplotlib.pyplot as plt
+import tyro
+
+from experiments import experiment, report, sweep
+from jnf_jax.training import checkpoint
+
+MODELS = ("jnf", "jnf_cl", "jnf_dcca", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Compares the models of a data set.
+
+    Attributes:
+      data: the data set, a folder of experiments.
+      models: its experiments; others take their joint stage from the first where it is the same.
+      seeds: one run of every model for each.
+      quick: the experiments' size for two CPU cores.
+      runs: where the runs and the comparison go.
+      results: where copies of configs and evaluations go.
+      evaluate: further arguments of `experiments.evaluate`, in one text.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    models: tuple[str, ...] = MODELS
+    seeds: tuple[int, ...] = (0,)
+    quick: bool = False
+    runs: pathlib.Path = pathlib.Path("runs")
+    results: pathlib.Path | None = None
+    evaluate: str = sweep.Arguments.evaluate
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.compare")
+    for model in arguments.models:
+        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends it before it begins
+    asked = sweep.Arguments(**vars(arguments))
+    for seed in arguments.seeds:
+        for model in arguments.models:
+            sweep.finish(asked, model, seed)
+            show(arguments)
+    print(arguments.runs / arguments.data / "comparison.html")
+    return 0
+
+
+def show(arguments: Arguments) -> None:
+    """Writes the table, the figure and the report of the runs that are measured."""
+    folder = arguments.runs / arguments.data
+    runs = [folder / model / f"seed_{seed}" for model in arguments.models for seed in arguments.seeds]
+    groups = report.grouped([report.load(run) for run in runs if (run / "evaluation.json").exists()])
+    checkpoint.write_text(folder / "comparison.md", report.markdown(groups) + "\n")
+    checkpoint.write_text(folder / "comparison.html", report.page(groups))
+    figure = draw(groups)
+    temporary = folder / "comparison.tmp"
+    figure.savefig(temporary, dpi=130, format="png")
+    temporary.replace(folder / "comparison.png")
+    plt.close(figure)
+
+
+def draw(groups: Sequence[report.Group]) -> plt.Figure:
+    """Returns coherence by the number of observed modalities, and against Fréchet distance where it was measured."""
+    measured = [g for g in groups if any("frechet" in run.evaluation for run in g.runs)]
+    figure, axes = plt.subplots(
+        1, 1 + bool(measured), figsize=(5.2 * (1 + bool(measured)), 4), squeeze=False, layout="constrained"
+    )
+    report.draw_coherence(axes[0][0], groups)
+    if measured:
+        report.draw_frechet(axes[0][1], measured)
+    return figure
+
+
+if __name__ == "__main__":
+    experiment.main(main)

@@ -1,0 +1,117 @@
+"""Direct experts: one flow conditioned on all of x_S, trained like any expert. What a product of experts is measured against.
+
+    log q_S(z | x_S) = log N(f_S(z); mu_S(x_S), diag sigma_S(x_S)^2) + log |det df_S/dz|,     minimise - E_q(z|X) [log q_S(z | x_S)].
+
+A product knows its experts alone; a direct expert learns the subset's own posterior. It needs a training for every subset, which a
+product does not: it is a reference, no competitor.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnf_jax import keys, subsets, types
+from jnf_jax.data import source
+from jnf_jax.models import base, jnf
+from jnf_jax.networks import mlp
+from jnf_jax.posteriors import flow as expert
+from jnf_jax.training import fit, stages
+
+_ENTRY = "direct"
+
+
+@dataclasses.dataclass(frozen=True)
+class Direct:
+    """A direct expert.
+
+    Attributes:
+      model: with one stage, and nothing else that could be asked of a model.
+      log_density: (params, observed, z `[S, B, D]`) -> log q_S(z | x_S) `[S, B]`.
+    """
+
+    model: base.Model
+    log_density: Callable[[types.Params, types.Batch, types.Array], types.Array]
+
+
+def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subset) -> Direct:
+    """Returns the direct expert of a subset.
+
+    Args:
+      config: of the JNF whose codes it learns; its networks, projectors and flow are taken over.
+      specs: modality -> spec.
+      trained: the JNF's parameters.
+      subset: S.
+    """
+    parts = jnf.make_parts(config, specs)
+    trunk = mlp.MLP(hidden=config.joint_hidden)
+
+    def features(encoders, views):
+        if parts.projector is None:
+            each = [parts.modalities.features(encoders, name, views[name]) for name in subset]
+        else:
+            each = [parts.projected.apply(encoders[name], views[name]) for name in subset]
+        return jnp.concatenate(each, axis=-1)
+
+    def gaussian(direct, views):
+        found = parts.head.apply(direct["head"], trunk.apply(direct["trunk"], features(direct["encoders"], views)))
+        if config.wide_experts:
+            return found
+        return found._replace(scale=jax.lax.rsqrt(1 + found.scale**-2))
+
+    def view(params, observed):
+        return {name: jnf.view(parts, params, name, observed[name]) for name in subset}
+
+    def init(key):
+        examples = {name: jnp.zeros((1, *specs[name].shape), jnp.uint8) for name in subset}
+        views = view(trained, examples)
+        if parts.projector is None:
+            encoders = {name: trained["joint"]["encoders"][name] for name in subset}  # as experts begin
+        else:
+            encoders = {name: parts.projected.init(keys.stream(key, name), views[name]) for name in subset}
+        seen = features(encoders, views)
+        first = trunk.init(keys.stream(key, "trunk"), seen)
+        head = parts.head.init(keys.stream(key, "head"), trunk.apply(first, seen))
+        own = {"encoders": encoders, "trunk": first, "head": head, "flow": parts.flow.init(keys.stream(key, "flow"))}
+        return {**trained, _ENTRY: own}
+
+    def loss(params, key, batch):
+        z = jnf.distributions.gaussian_sample(key, batch["joint_posterior"])
+        own = params[_ENTRY]
+        one = functools.partial(expert.log_density, parts.flow, own["flow"])
+        return -jax.vmap(one)(gaussian(own, batch["views"]), z).mean(), {}
+
+    def prepare(params, batch):
+        return {"joint_posterior": jnf.encode_joint(parts, params, batch), "views": view(params, batch)}
+
+    def log_density(params, observed, z):
+        own = params[_ENTRY]
+        return expert.log_densities(parts.flow, own["flow"], gaussian(own, view(params, observed)), z)
+
+    stage = base.Stage(name="_".join((_ENTRY, *subset)), trainable=(_ENTRY,), loss=loss, prepare=prepare)
+    whole = jnf.build(config, specs)
+    return Direct(dataclasses.replace(whole, init=init, stages=(stage,)), jax.jit(log_density))
+
+
+def train(
+    direct: Direct,
+    key: types.Array,
+    data: Mapping[str, source.Source],
+    *,
+    training: fit.Config,
+    folder: pathlib.Path,
+    on_report,
+) -> types.Params:
+    """Returns the parameters of a direct expert, trained, or found in the folder."""
+    (stage,) = direct.model.stages
+    params, _ = stages.train(direct.model, key, data, settings={stage.name: training}, folder=folder, on_report=on_report)
+    return params
+
+
+def score(direct: Direct, params: types.Params, observed: types.Batch, codes: types.Array) -> np.ndarray:
+    """Returns the mean of log q_S(z* | x_S) over codes `[S, B, D]`, `[B]`."""
+    return np.asarray(direct.log_density(params, observed, codes).mean(0))

@@ -1,0 +1,279 @@
+"""Compares ways to multiply the experts of one trained run: by a proper score, and by what users see.
+
+    python -m experiments.product_gap --workdir runs/a [--arms published default] [--results DIR] [..]
+
+An arm is a rule of `posteriors.product` with a wall; all arms share the run's joint stage, marginal, experts and divisors, and are asked of the same
+observations and codes. Writes `product_gap/<arm>.json` into the run's folder (one that was killed goes on where it was), and a copy to
+`DIR/<data set>/<model>/<arm>/seed_<n>.json`. The product gap is the score of a direct expert of the same subset (`experiments.direct`), trained here,
+less the product's.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+import tyro
+
+from experiments import classifiers as classifier_cache
+from experiments import direct, evaluate, experiment, measures, parts
+from jnf_jax import keys, subsets, types
+from jnf_jax.metrics import classifiers, coherence, subset_score
+from jnf_jax.models import base, jnf
+from jnf_jax.training import checkpoint, stages, writers
+
+ARMS = {
+    "published": {"product_rule": "prior", "outside": 1e-3},
+    "published_wall": {"product_rule": "prior", "outside": 0.5},
+    "marginal": {"product_rule": "marginal", "outside": 1e-3},
+    "geometric": {"product_rule": "geometric", "outside": 1e-3},
+    "default": {},
+}
+_LONG = {"num_chains": 4, "thinning": 2, "num_warmup": 100}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Compares ways to multiply the experts of one trained run.
+
+    Attributes:
+      workdir: folder of the run.
+      arms: which ways.
+      seed: of all draws.
+      num_observations: test observations behind coherence, distances, diversity and radius.
+      num_samples: draws for each of them.
+      num_scored: test observations behind the score.
+      num_codes: codes of each of them.
+      num_chained: test observations that long chains run for.
+      chain_draws: draws of each of the four long chains.
+      num_prior: draws of `sample_prior` behind the joint coherence.
+      most_subsets: subsets of each size that are looked at, evenly spaced; all where there are no more.
+      results: folder that a copy goes to.
+    """
+
+    workdir: pathlib.Path
+    arms: tuple[str, ...] = ("published", "published_wall", "default")
+    seed: int = 0
+    num_observations: int = 300
+    num_samples: int = 4
+    num_scored: int = 100
+    num_codes: int = 8
+    num_chained: int = 40
+    chain_draws: int = 500
+    num_prior: int = 10_000
+    most_subsets: int = 10
+    results: pathlib.Path | None = None
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.product_gap")
+    if unknown := set(arguments.arms) - set(ARMS):
+        raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
+    config = experiment.load(arguments.workdir)
+    if not isinstance(config.model, jnf.Config) or len(experiment.build(config)[0].specs) < 3:
+        raise ValueError(
+            f"Expected a JNF of at least three modalities in {arguments.workdir}: no other model multiplies experts."
+        )
+    found = {}
+    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+        shared = prepare(arguments, config, progress)
+        for arm in arguments.arms:
+            path = arguments.workdir / "product_gap" / f"{arm}.json"
+            path.parent.mkdir(exist_ok=True)
+            asked = {n: v for n, v in dataclasses.asdict(arguments).items() if n not in ("workdir", "arms", "results")}
+            kept = parts.Parts(path.with_suffix(".parts.json"), asked)
+            found[arm] = {"arm": arm, "settings": ARMS[arm]} | measure(arguments, config, arm, shared, kept, progress)
+            for target in (path, *_copies(arguments, config, arm)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                checkpoint.write_json(target, found[arm] | {"seconds": kept.seconds})
+            kept.remove()
+    show(found)
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What all arms are asked with.
+
+    Attributes:
+      params: of the run.
+      data: its splits.
+      test: the observations.
+      codes: `[num_codes, num_scored, D]`.
+      direct: subset -> its direct expert's score `[num_scored]`.
+      judged: the classifiers, their parameters and what they see in the test set.
+    """
+
+    params: types.Params
+    data: Any
+    test: Any
+    codes: np.ndarray
+    direct: dict[subsets.Subset, np.ndarray]
+    judged: tuple
+
+
+def prepare(arguments: Arguments, config: experiment.Config, progress: writers.Progress) -> Shared:
+    """Returns what all arms share; direct experts are trained where they are not there yet."""
+    model, data = experiment.build(config)
+    params = stages.load(model, arguments.workdir)
+    judges, judge_params = classifier_cache.trained(config, data, progress)
+    real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].arrays.items()}
+    key = jax.random.key(arguments.seed)
+    scored = data["test"].take(arguments.num_scored)
+    codes = np.asarray(subset_score.draw_codes(model, params, key, dict(scored.arrays), num_codes=arguments.num_codes))
+    names, scores = tuple(model.specs), {}
+    for subset in (names[:size] for size in range(2, min(len(names), 5))):
+        observed = {name: scored.arrays[name] for name in subset}
+        progress.say(f"direct expert of {subsets.label(subset)}")
+        whole = direct.build(config.model, model.specs, params, subset)
+        trained = direct.train(
+            whole, keys.stream(key, subsets.label(subset)), data, training=config.training["experts"], folder=arguments.workdir,
+            on_report=lambda report: progress.update(report.stage, report.step, report.num_steps, f"loss {report.loss:.4g}"),
+        )  # fmt: skip
+        scores[subset] = direct.score(whole, trained, observed, codes)
+    return Shared(params, data, data["test"].take(arguments.num_observations), codes, scores, (judges, judge_params, real))
+
+
+def build_arm(config: experiment.Config, arm: str, shared: Shared, sampler: dict | None = None) -> base.Model:
+    """Returns the model of an arm, whose chains have the settings of `sampler` in place of the run's own where given."""
+    settings = dict(ARMS[arm])
+    model_config = config.model
+    if "outside" in settings:
+        chains = dataclasses.replace(model_config.sampler, outside=settings.pop("outside"))
+        model_config = dataclasses.replace(model_config, sampler=chains)
+    model_config = dataclasses.replace(model_config, **settings)
+    if sampler:
+        model_config = dataclasses.replace(model_config, sampler=dataclasses.replace(model_config.sampler, **sampler))
+    return jnf.build(model_config, shared.data["test"].specs)
+
+
+def measure(
+    arguments: Arguments, config: experiment.Config, arm: str, shared: Shared, kept: parts.Parts, progress: writers.Progress
+) -> dict[str, Any]:
+    """Returns all that is measured of one arm."""
+    model, long = build_arm(config, arm, shared), build_arm(config, arm, shared, _LONG)
+    judges, judge_params, real = shared.judged
+    run = measures.Run(
+        model=model, params=shared.params, test=shared.test, key=jax.random.key(arguments.seed), batch_size=100, judges=judges,
+        judge_params=judge_params, real=real, real_labels=shared.data["test"].labels, inception=None, on_progress=progress.update,
+    )  # fmt: skip
+    names = tuple(model.specs)
+    chosen = [s for size in range(2, len(names)) for s in _spaced(subsets.of_size(names, size), arguments.most_subsets)]
+    by_subset = {}
+    for number, subset in enumerate(chosen):
+        label = subsets.label(subset)
+        progress.update(arm, number, len(chosen), label)
+        one = functools.partial(of_subset, arguments, run, long, shared, subset)
+        by_subset[subset] = kept.get(f"subset {label}", one)
+    progress.update(arm, len(chosen), len(chosen))
+    prior = kept.get("joint", lambda: _joint_coherence(run, arguments.num_prior))
+    return summary(by_subset, shared) | {"joint_coherence": prior}
+
+
+def of_subset(
+    arguments: Arguments, run: measures.Run, long: base.Model, shared: Shared, subset: subsets.Subset
+) -> dict[str, Any]:
+    """Returns what is measured of one subset."""
+    key = keys.stream(keys.stream(run.key, "product gap"), subsets.label(subset))
+    scored, chained = run.test.take(arguments.num_scored), run.test.take(arguments.num_chained)
+    observed = {name: scored.arrays[name] for name in subset}
+    begun = time.monotonic()
+    draws = run.draw(subset, "posterior", run.test, arguments.num_samples)
+    seconds = time.monotonic() - begun
+    found = measures.of_draws(
+        run, subset, draws, summary=functools.partial(evaluate.chain_summary, threshold=evaluate.SHORT_RHAT)
+    )
+    score = subset_score.score(run.model, run.params, key, observed, shared.codes)
+    chains = coherence.draw(
+        long, run.params, key, chained, subset, num_samples=4 * arguments.chain_draws, batch_size=len(chained)
+    )
+    codes_square = float((shared.codes**2).sum(-1).mean())
+    draws_square = float((draws.z[:, : len(scored)] ** 2).sum(-1).mean())
+    return found | {
+        "score": np.round(score.values, 4).tolist(),
+        "radius_ratio": draws_square / codes_square,
+        "two_sample_accuracy": subset_score.two_sample_accuracy(shared.codes[0], draws.z[0, : len(scored)]),
+        "rhat": np.round(np.asarray(chains.info.rhat), 4).tolist(),
+        "seconds": seconds,
+    }
+
+
+def summary(by_subset: dict[subsets.Subset, dict], shared: Shared) -> dict[str, Any]:
+    """Returns the table of an arm: by size, means over subsets; standard errors are over observations."""
+    sizes = sorted({len(subset) for subset in by_subset})
+    of = lambda size, what: [found[what] for subset, found in by_subset.items() if len(subset) == size]
+    mean = lambda size, what: float(np.mean(of(size, what)))
+    targets = lambda size, pick: float(np.mean([v for found in of(size, pick[0]) for v in pick[1](found)]))
+    gaps = {len(s): shared.direct[s] - np.asarray(by_subset[s]["score"]) for s in shared.direct if s in by_subset}
+    rhats = [np.asarray(found["rhat"]) < evaluate.LONG_RHAT for found in by_subset.values()]
+    return {
+        "score": {"by_size": {str(n): _with_error(np.mean(of(n, "score"), axis=0)) for n in sizes}},
+        "gap": {"by_size": {str(n): _with_error(gap) for n, gap in gaps.items()}},
+        "direct_score": {subsets.label(s): _with_error(values) for s, values in shared.direct.items()},
+        "radius_ratio": {"by_size": {str(n): mean(n, "radius_ratio") for n in sizes}},
+        "two_sample_accuracy": {"by_size": {str(n): mean(n, "two_sample_accuracy") for n in sizes}},
+        "rhat_share_below": {
+            "threshold": evaluate.LONG_RHAT,
+            "mean": float(np.mean(rhats)),
+            "smallest": float(min(below.mean() for below in rhats)),
+            "largest_rhat": max(max(found["rhat"]) for found in by_subset.values()),
+        },
+        "coherence": {"by_size": {str(n): targets(n, ("coherence", dict.values)) for n in sizes}},
+        "frechet": {"by_size": {str(n): targets(n, ("frechet", lambda f: [d["distance"] for d in f.values()])) for n in sizes}},
+        "diversity": float(np.mean([v for found in by_subset.values() for v in found["diversity"].values()])),
+        "by_subset": {subsets.label(subset): found for subset, found in by_subset.items()},
+    }
+
+
+def _joint_coherence(run: measures.Run, num: int) -> float:
+    z = np.asarray(run.model.sample_prior(run.params, keys.stream(run.key, "prior"), num_samples=num))
+    return coherence.joint(coherence.classes_of(run.judge(z)))
+
+
+def _with_error(values: Any) -> dict[str, Any]:
+    return measures.with_error(values) | {"values": np.round(values, 3).tolist()}
+
+
+def _spaced(items: list, most: int) -> list:
+    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
+
+
+def _copies(arguments: Arguments, config: experiment.Config, arm: str) -> list[pathlib.Path]:
+    if arguments.results is None:
+        return []
+    data, model = arguments.workdir.resolve().parts[-3:-1]
+    return [arguments.results / data / model / arm / f"seed_{config.seed}.json"]
+
+
+def show(found: dict[str, dict]) -> None:
+    """Prints a row for every arm."""
+    table = rich.table.Table(title="Products of experts, by size of the subset", title_justify="left")
+    for column in (
+        "arm",
+        "score, nats",
+        "gap to a direct expert",
+        "radius",
+        "coherence",
+        "Fréchet",
+        "diversity",
+        "R-hat < 1.01",
+    ):
+        table.add_column(column)
+    numbers = lambda entry, digits: " / ".join(f"{v['mean'] if isinstance(v, dict) else v:.{digits}f}" for v in entry.values())
+    for arm, result in found.items():
+        of = lambda name, digits: numbers(result[name]["by_size"], digits)
+        table.add_row(
+            arm, of("score", 2), of("gap", 2), of("radius_ratio", 2), of("coherence", 3), of("frechet", 1),
+            f"{result['diversity']:.2f}", f"{result['rhat_share_below']['mean']:.3f}",
+        )  # fmt: skip
+    rich.console.Console().print(table)
+
+
+if __name__ == "__main__":
+    experiment.main(main)

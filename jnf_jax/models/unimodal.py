@@ -1,0 +1,42 @@
+"""Encoders that see one modality each: what every model but a purely joint one starts from."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jnf_jax import keys, types
+from jnf_jax.networks import base as networks_base
+from jnf_jax.networks import modalities
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoders:
+    """An encoder and a head for every modality; params are {"encoders": modality -> .., "heads": modality -> ..}.
+
+    Attributes:
+      modalities: the networks.
+      head: from features to location and scale, `[B, F]` -> `[B, D]` each.
+    """
+
+    modalities: modalities.Modalities
+    head: networks_base.GaussianHead
+
+    def init(self, key: types.Array) -> types.Params:
+        """Returns the parameters."""
+        encoders = self.modalities.init_encoders(keys.stream(key, "experts"))
+        heads = {}
+        for name in self.modalities.names:
+            features = self.modalities.example_features(encoders, name)
+            heads[name] = self.head.init(keys.stream(key, f"head {name}"), features)
+        return {"encoders": encoders, "heads": heads}
+
+    def encode(self, params: types.Params, name: str, x: types.Array) -> types.Gaussian:
+        """Returns location and scale `[B, D]` of what one modality `[B, *shape]` says of the code."""
+        features = self.modalities.features(params["encoders"], name, x)
+        return self.head.apply(params["heads"][name], features)
+
+    def encode_all(self, params: types.Params, data: types.Batch) -> types.Gaussian:
+        """Returns location and scale `[M, B, D]` of all modalities in order."""
+        each = [self.encode(params, name, data[name]) for name in self.modalities.names]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)

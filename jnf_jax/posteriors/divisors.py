@@ -1,0 +1,19 @@
+"""The Gaussians N(c_j, C_j) that experts are divided by (`posteriors.product`)."""
+
+import numpy as np
+
+from jnf_jax.posteriors import product
+
+
+def by_moments(u: np.ndarray, widest: np.ndarray) -> product.Divisors:
+    """Returns the Gaussian of the moments of `u` `[N, D]`, made no narrower than `widest` `[D]` in any direction.
+
+    With A = diag(1/widest) Cov(u) diag(1/widest), eigenvalues of A below 1 are set to 1. Then C_j - diag(sigma^2) is positive semi-definite for
+    every sigma <= widest, and N(u; mu, sigma^2) / N(u; c_j, C_j) is bounded.
+    """
+    scale = np.asarray(widest, np.float64)
+    scaled = np.asarray(u, np.float64) / scale
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(scaled, rowvar=False)))
+    precision = vectors / np.maximum(values, 1.0) @ vectors.T
+    whitening = np.linalg.cholesky(precision / np.outer(scale, scale))  # C^-1 = W W^T
+    return product.Divisors(*(np.asarray(leaf, u.dtype) for leaf in (scaled.mean(0) * scale, whitening, scale)))

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from experiments import compare, experiment, sweep
+from jnf_jax import configs
+
+
+def fake(folder, config, coherence):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(configs.to_json(config)))
+    evaluation = {
+        "num_observations": 20,
+        "coherence": {"by_size": {"1": coherence, "2": coherence}, "by_subset": {}},
+        "frechet": {"features": "f", "num_generated": 20, "num_real": 30, "distance": {"by_size": {"1": 9.0, "2": 8.0}}},
+        "hmc": {"by_subset": {}, "rhat_threshold": 1.5},
+        "log_likelihood": {"all": -5.0},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def test_every_data_set_to_compare_on_has_every_model():
+    for data in ("polydigits", "extended_polymnist", "mhd_standin"):
+        for model in compare.MODELS:
+            name = f"{data}/{model}"
+            config = experiment.find(name, quick=data != "polydigits")
+            assert configs.from_json(configs.to_json(config)) == config
+
+
+def test_baselines_have_the_networks_and_the_budget_of_jnf():
+    ours = experiment.find("polydigits/jnf")
+    for model in compare.MODELS[3:]:
+        theirs = experiment.find(f"polydigits/{model}")
+        assert theirs.model.network == ours.model.network
+        dims = theirs.model.latent_dim + getattr(theirs.model, "private_dim", 0)
+        assert dims == ours.model.latent_dim
+        assert sum(t.num_steps for t in theirs.training.values()) == sum(t.num_steps for t in ours.training.values())
+
+
+def test_what_is_finished_is_shown_after_each_run(tmp_path, monkeypatch):
+    rows = []
+
+    def finish(arguments, model, seed):
+        config = experiment.find(f"polydigits/{model}")
+        fake(tmp_path / "polydigits" / model / f"seed_{seed}", config, 0.5)
+        rows.append((model, seed))
+
+    monkeypatch.setattr(sweep, "finish", finish)
+    argv = ["compare", "polydigits", "--models", "mvae", "mmvae", "--seeds", "0", "--runs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", argv)
+    assert compare.main() == 0
+    assert rows == [("mvae", 0), ("mmvae", 0)]
+    table = (tmp_path / "polydigits" / "comparison.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == ["polydigits/mvae", "polydigits/mmvae"]
+    for suffix in ("png", "html"):
+        assert (tmp_path / "polydigits" / f"comparison.{suffix}").stat().st_size > 1_000
+    monkeypatch.setattr("sys.argv", [*argv, "--models", "nothing"])
+    with pytest.raises(ValueError, match=r"got 'polydigits/nothing'"):
+        compare.main()

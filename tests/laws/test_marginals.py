@@ -1,0 +1,92 @@
+"""What every density of the codes obeys."""
+
+import discover
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnf_jax import configs
+from jnf_jax.flows import maf
+from jnf_jax.marginals import mixture
+
+SMALL = {"num_components": (2, 3), "base": mixture.Config(num_components=(3,)), "flow": maf.Config(hidden=(8,), widening=True)}
+
+
+def small(module):
+    fields = module.Config.__dataclass_fields__
+    return module.Config(**{name: value for name, value in SMALL.items() if name in fields})
+
+
+MARGINALS = [small(module) for module in discover.modules("marginals")]
+MARGINALS.append(mixture.Config(num_components=(3,), covariance="diagonal"))
+LABELS = [discover.name(config) for config in MARGINALS[:-1]] + ["diagonal mixture"]
+
+
+def codes(seed, num, dim=2):
+    """Two clusters, turned and of unequal weight."""
+    rng = np.random.default_rng(seed)
+    first = rng.random(num) < 0.3
+    spread = rng.normal(size=(num, dim)) @ np.linalg.qr(np.random.default_rng(0).normal(size=(dim, dim)))[0] * 0.4
+    return np.where(first[:, None], 1.5, -0.8) + spread * np.linspace(0.5, 1.5, dim)
+
+
+@pytest.fixture(params=MARGINALS, ids=LABELS)
+def fitted(request):
+    marginal = configs.build(request.param, 2)
+    params = marginal.init(jax.random.key(0))
+    if marginal.fit is not None:
+        found = marginal.fit(0, codes(0, 2_000), codes(1, 500))
+        assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, params)  # a checkpoint of it can be read back
+        params = jax.tree.map(jnp.asarray, found)
+    return marginal, params
+
+
+def test_the_density_integrates_to_one(fitted):
+    marginal, params = fitted
+    line = np.linspace(-8, 8, 401)
+    grid = jnp.asarray(np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2))
+    density = jnp.exp(jax.jit(jax.vmap(lambda z: marginal.log_density(params, z)))(grid))
+    np.testing.assert_allclose(density.sum() * (line[1] - line[0]) ** 2, 1, atol=1e-4)
+
+
+def test_draws_follow_the_density(fitted):
+    """The mean of any function of draws is its integral against the density, within 5 standard errors."""
+    marginal, params = fitted
+    draws = jax.jit(lambda key: marginal.sample(params, key, num_samples=40_000))(jax.random.key(1))
+    line = np.linspace(-8, 8, 401)
+    grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+    density = np.exp(np.asarray(jax.jit(jax.vmap(lambda z: marginal.log_density(params, z)))(jnp.asarray(grid))))
+    density *= (line[1] - line[0]) ** 2
+    for function in (lambda z: z[:, 0], lambda z: z[:, 0] * z[:, 1], lambda z: np.cos(2 * z[:, 1]), lambda z: (z**2).sum(1)):
+        values = function(np.asarray(draws))
+        error = abs(values.mean() - (function(grid) * density).sum()) / (values.std() / np.sqrt(len(values)))
+        assert error < 5
+
+
+def test_gradients_are_finite_far_out(fitted):
+    marginal, params = fitted
+    for radius in (10.0, 100.0):
+        z = radius * jnp.asarray([[1.0, 0.0], [-0.6, 0.8]])
+        assert jnp.isfinite(jax.vmap(jax.grad(lambda z: marginal.log_density(params, z)))(z)).all()
+
+
+def test_a_fitted_density_expects_held_out_codes_more_than_the_prior_does(fitted):
+    marginal, params = fitted
+    if marginal.fit is None:
+        pytest.skip("the prior itself is fitted to nothing")
+    z = jnp.asarray(codes(2, 1_000))
+    mean = lambda density: jax.vmap(density)(z).mean()
+    assert mean(lambda z: marginal.log_density(params, z)) > mean(lambda z: jax.scipy.stats.norm.logpdf(z).sum()) + 0.5
+
+
+def test_held_out_codes_choose_the_number_of_components():
+    marginal = mixture.build(mixture.Config(num_components=(1, 2, 30)), 2)
+    params = marginal.fit(0, codes(0, 300), codes(1, 1_000))
+    assert (params["log_weights"] > -100).sum() == 2
+    assert params["log_weights"].shape == (30,)
+
+
+def test_too_few_codes_are_refused():
+    with pytest.raises(ValueError, match="at least 3 codes"):
+        mixture.fit(mixture.Config(num_components=(3,)), 0, codes(0, 2), codes(0, 2))
