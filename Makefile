@@ -1,4 +1,4 @@
-# Two commands do everything, set-up included: `make demo` and `make test`. `make bench` measures us beside MultiVae.
+# Two commands do everything, set-up included: `make demo` and `make test`. `make docs` builds the site, `make bench` measures us beside MultiVae.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 PEER ?= .venv-multivae
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all check lint bench clean
+.PHONY: docs tables demo test test-all check lint bench clean
 
 demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: some minutes on 2 cores
 	$(RUN) -m experiments.train polydigits/jnf --workdir runs/demo --resume
@@ -23,7 +23,13 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
-check: lint test
+docs: $(STAMP)  ## the site, into build/docs; runs the notebooks at their small sizes, and warnings are errors
+	$(RUN) -m sphinx -W --keep-going -q -j 2 -b html docs build/docs
+
+tables: $(STAMP)  ## the README's tables, drawn again from the committed results
+	$(RUN) docs/extensions/committed.py
+
+check: lint test docs
 
 bench: $(STAMP)  ## speed beside MultiVae, half an hour on an otherwise idle machine; ours alone where MultiVae cannot be installed
 	test -f $(PEER)/.installed || ($(PYTHON) -m venv $(PEER) && $(PEER)/bin/pip install --quiet -r experiments/benchmarks/requirements.txt \

@@ -1,6 +1,6 @@
 """Measures a trained run: coherence, likelihoods, diversity, and whether the chains can be trusted.
 
-    python -m experiments.evaluate --workdir runs/demo [--num-observations 500] [--chains-only] [..]
+    jnf-jax evaluate --workdir runs/demo [--num-observations 500] [--chains-only] [..]
 
 Writes `evaluation.json` into the run's folder and prints its tables; one that was killed goes on where it was. `--chains-only` runs the long chains behind
 `hmc.long_chains` alone and adds them to the file.
@@ -71,7 +71,7 @@ _LONG_CHAINS = 4
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.evaluate")
+    arguments = tyro.cli(Arguments, prog="jnf-jax evaluate")
     config = experiment.load(arguments.workdir)
     with experiment.lease(arguments.workdir):
         path = arguments.workdir / "evaluation.json"

@@ -8,14 +8,17 @@ inference_gap.json  the same          taken.json             stages of another r
 
 import contextlib
 import dataclasses
+import difflib
 import fcntl
 import functools
 import importlib
+import importlib.util
 import json
 import os
 import pathlib
 import platform
 import sys
+import types
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 
@@ -60,17 +63,38 @@ def names() -> list[str]:
 def find(name: str, *, quick: bool = False) -> Config:
     """Returns the config of an experiment, or its size for two CPU cores.
 
+    Args:
+      name: one of `names()`, or the path of a Python file, anywhere, that exports `CONFIG` (and `QUICK`, where it has such a size).
+      quick: whether the size for two CPU cores is wanted.
+
     Raises:
-      ValueError: if there is none of that name, or it has no such size.
+      ValueError: if there is none of that name, the file exports none, or it has no such size.
     """
-    if name not in names():
-        raise ValueError(f"Expected an experiment of {names()}, got {name!r}.")
-    module = importlib.import_module(f"experiments.configs.{name.replace('/', '.')}")
+    module = _module(name)
+    if not isinstance(getattr(module, "CONFIG", None), Config):
+        raise ValueError(f"Expected a file that exports CONFIG, an experiment.Config, got {name!r}.")
     if not quick:
         return module.CONFIG
     if not hasattr(module, "QUICK"):
         raise ValueError(f"Expected an experiment with a quick size, got {name!r}, which has none: it is quick as it is.")
     return module.QUICK
+
+
+def _module(name: str) -> types.ModuleType:
+    if name in names():
+        return importlib.import_module(f"experiments.configs.{name.replace('/', '.')}")
+    if not name.endswith(".py"):
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`jnf-jax list` lists them."
+        raise ValueError(f"Expected the name of an experiment, or the path of a file that exports CONFIG, got {name!r}: {hint}")
+    path = pathlib.Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a file that exports CONFIG, got no file at {name!r}.")
+    spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where `configs` looks up what its classes' annotations name
+    spec.loader.exec_module(module)
+    return module
 
 
 def parse(config: Config, arguments: list[str], *, program: str) -> Config:

@@ -1,7 +1,7 @@
 """Draws a run: loss curves, latent space, coherence by subset size, chains, and every modality from every subset.
 
-python -m experiments.figures --workdir runs/demo
-python -m experiments.figures --workdir runs/demo --beside runs/jnf_cl runs/jnf_dcca
+jnf-jax figures --workdir runs/demo
+jnf-jax figures --workdir runs/demo --beside runs/jnf_cl runs/jnf_dcca
 
 With `--beside`, runs on the same data are compared instead: their posteriors where the latent space is a plane, else what they keep of
 a modality generated from itself.
@@ -50,7 +50,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.figures")
+    arguments = tyro.cli(Arguments, prog="jnf-jax figures")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)

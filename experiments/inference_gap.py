@@ -1,6 +1,6 @@
 """Measures how far a run's posteriors are from those that its own decoders imply.
 
-    python -m experiments.inference_gap --workdir runs/toy [--num-observations 200] [..]
+    jnf-jax inference-gap --workdir runs/toy [--num-observations 200] [..]
 
 Writes `inference_gap.json` into the run's folder (one that was killed goes on where it was): `by_subset.<subset>.mean` and `.standard_error`, in nats, of KL(p_theta(z | x_S) || q(z | x_S)). In two
 latent dimensions it is computed on a grid, and beside it the floor that stage 1 leaves: the gap of the joint posterior averaged over what the
@@ -56,7 +56,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.inference_gap")
+    arguments = tyro.cli(Arguments, prog="jnf-jax inference-gap")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)

@@ -1,7 +1,7 @@
 """Runs beside each other: one HTML page that needs nothing else, and the table of a README.
 
-    python -m experiments.report runs/a runs/b [--output report.html]
-    python -m experiments.report experiments/results/extended_polymnist/*/* --markdown
+    jnf-jax report runs/a runs/b [--output report.html]
+    jnf-jax report experiments/results/extended_polymnist/*/* --markdown
 
 Runs that differ in their seed alone are one row, mean ± standard deviation over the seeds. Every number is read from the runs' `evaluation.json`, and
 pictures are those of `experiments.figures` where a run has them.
@@ -74,7 +74,7 @@ class Group:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.report")
+    arguments = tyro.cli(Arguments, prog="jnf-jax report")
     groups = grouped([load(folder) for folder in arguments.runs])
     if arguments.markdown:
         print(markdown(groups))
@@ -247,7 +247,7 @@ def _chains(groups: Sequence[Group]) -> str:
 def _pictures(run: Run) -> str:
     paths = sorted((run.folder / "figures").glob("*.png"))
     if not paths:
-        return _note(f"None in this folder: python -m experiments.figures --workdir {run.folder}")
+        return _note(f"None in this folder: jnf-jax figures --workdir {run.folder}")
     embed = lambda path: f"<h3>{html.escape(path.stem.replace('_', ' '))}</h3>{_embedded(path.read_bytes())}"
     return "".join(embed(path) for path in paths)
 

@@ -1,6 +1,6 @@
 """Draws from a trained run: a grid per subset, the observation first, then draws of every modality.
 
-    python -m experiments.sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
+    jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
 
 Without `--observe` every subset is drawn, the empty one (the prior) too.
 """
@@ -43,7 +43,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.sample")
+    arguments = tyro.cli(Arguments, prog="jnf-jax sample")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)

@@ -1,6 +1,6 @@
 """Trains and measures the models of a data set, seed by seed; the variants of a seed share its joint stage.
 
-    python -m experiments.sweep extended_polymnist --seeds 0 1 --quick [--results experiments/results]
+    jnf-jax sweep extended_polymnist --seeds 0 1 --quick [--results experiments/results]
 
 Each run is a process of its own in `runs/<data set>/<model>/seed_<n>`. What is finished is not done again, so a sweep that was stopped goes on where it was. `--results`
 keeps a copy of every run's config and evaluation.
@@ -46,7 +46,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.sweep")
+    arguments = tyro.cli(Arguments, prog="jnf-jax sweep")
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends the sweep before it begins
     for seed in arguments.seeds:
@@ -91,7 +91,7 @@ def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
 def _run(*commands: list[str]) -> None:
     for command in commands:
         print(" ".join(command), flush=True)
-        subprocess.run([sys.executable, "-m", f"experiments.{command[0]}", *command[1:]], check=True)
+        subprocess.run([sys.executable, "-m", "jnf_jax_experiments", *command], check=True)
 
 
 if __name__ == "__main__":

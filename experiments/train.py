@@ -1,6 +1,6 @@
 """Trains all stages of an experiment.
 
-    python -m experiments.train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [any field of the config]
 
 SIGTERM and Ctrl-C end the run after the current call with its state saved; `--resume` continues it, bit for bit.
 """
@@ -13,7 +13,7 @@ import sys
 
 import jax
 
-from experiments import experiment
+from experiments import experiment, settings
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, stages, writers
 
@@ -22,8 +22,8 @@ _INTERRUPTED = 130  # exit code
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.train", add_help=False, description=__doc__)
-    parser.add_argument("experiment", nargs="?", help=f"one of {', '.join(experiment.names())}")
+    parser = argparse.ArgumentParser(prog="jnf-jax train", add_help=False, description=__doc__)
+    parser.add_argument("experiment", nargs="?", help="a name of `jnf-jax list`, or the path of a file that exports CONFIG")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="the experiment's size for two CPU cores, where it has one")
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
@@ -32,10 +32,15 @@ def main() -> int:
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
         parser.print_help()
-        return 0 if "--help" in overrides else 2
-    if "--help" in overrides or "-h" in overrides:
-        parser.print_help()
+        return 0 if {"-h", "--help", "--help-all"} & set(overrides) else 2
+    wants_help = {"-h", "--help", "--help-all"} & set(overrides)
     config = experiment.find(arguments.experiment, quick=arguments.quick)
+    if wants_help:
+        parser.print_help()
+    if wants_help and "--help-all" not in overrides:
+        settings.show(config)
+        return 0
+    overrides = ["--help" if flag == "--help-all" else flag for flag in overrides]
     config = experiment.parse(config, overrides, program=f"{parser.prog} {arguments.experiment}")
     if arguments.workdir is None:
         raise ValueError("Expected the run's folder, got no --workdir.")

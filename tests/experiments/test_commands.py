@@ -132,7 +132,7 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
     [
         (["linear_gaussian/jnf", "--workdir", "{new}", "--model.betta", "3"], "Unrecognized options: --model.betta"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--model.beta", "three"], "--model.beta"),
-        (["linear_gaussian/jfn", "--workdir", "{new}"], "Expected an experiment of"),
+        (["linear_gaussian/jfn", "--workdir", "{new}"], "did you mean 'linear_gaussian/jnf'?"),
         (["linear_gaussian/jnf", "--workdir", "{whole}"], "continue it with --resume"),
         (["linear_gaussian/jnf", "--workdir", "{whole}", "--resume", "--seed", "7"], "Expected the config of the run"),
         (["linear_gaussian/jnf"], "got no --workdir"),
@@ -218,8 +218,23 @@ def test_chains_too_short_for_a_diagnosis_say_nothing():
     assert told["ess_median"] is None
 
 
-def test_help_lists_every_field_with_its_meaning():
+def test_help_shows_what_people_set_first():
     out = run("train", "polydigits/jnf", "--help").stdout
+    for text in (
+        "--workdir",
+        "--model.beta",
+        "--model.latent-dim",
+        "--model.network.channels",
+        "--training.joint.num-steps",
+        "2000",
+    ):
+        assert text in out
+    assert "--model.sampler.num-warmup" not in out
+    assert len(out.splitlines()) < 60
+
+
+def test_help_all_lists_every_field_with_its_meaning():
+    out = run("train", "polydigits/jnf", "--help-all").stdout
     for text in (
         "--workdir",
         "--resume",
@@ -229,6 +244,62 @@ def test_help_lists_every_field_with_its_meaning():
         "--training.experts.clip-norm",
     ):
         assert text in out
+
+
+def command(*arguments, cwd):
+    """Runs `jnf-jax` with nothing of the clone on the path but the package that it lies in."""
+    settings = {**environment(), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "jnf_jax_experiments", *map(str, arguments)],
+        cwd=cwd, env=settings, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def test_the_command_lists_its_verbs_and_the_experiments(tmp_path):
+    out = command(cwd=tmp_path).stdout
+    for verb in ("train", "evaluate", "sample", "figures", "report", "sweep", "inference-gap", "list"):
+        assert f"  {verb} " in out
+    assert "settings" not in out
+    assert "polydigits/jnf" in command("list", cwd=tmp_path).stdout.splitlines()
+    wrong = command("trian", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Did you mean 'train'?" in wrong.stderr
+
+
+def test_a_config_anywhere_is_trained_and_read_back(tmp_path):
+    import numpy as np
+
+    from experiments import experiment
+
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", a=rng.normal(size=(200, 4)), b=rng.normal(size=(200, 3)))
+    (tmp_path / "mine.py").write_text(OWN)
+    result = command("train", tmp_path / "mine.py", "--workdir", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    config = experiment.load(tmp_path / "run")
+    assert config.data.specs["b"].shape == (3,)
+    assert command("sample", "--workdir", "run", "--observe", "a", cwd=tmp_path).returncode == 0
+    missing = command("train", "other.py", "--workdir", "run", cwd=tmp_path)
+    assert "got no file at 'other.py'" in missing.stderr
+    (tmp_path / "empty.py").write_text("")
+    assert "exports CONFIG" in command("train", "empty.py", "--workdir", "run", cwd=tmp_path).stderr
+
+
+OWN = """
+from experiments import experiment
+from jnf_jax import ModalitySpec
+from jnf_jax.data import arrays
+from jnf_jax.models import jnf
+from jnf_jax.networks import mlp
+from jnf_jax.training import fit
+
+short = fit.Config(num_steps=20, batch_size=16, steps_per_call=10)
+CONFIG = experiment.Config(
+    data=arrays.Config(path="mine.npz", specs={"a": ModalitySpec(shape=(4,)), "b": ModalitySpec(shape=(3,))}),
+    model=jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,))),
+    training={"joint": short, "experts": short},
+)
+"""
 
 
 def test_two_writers_are_refused(whole):

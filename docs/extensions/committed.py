@@ -1,0 +1,251 @@
+"""Tables out of the committed JSON: results under experiments/results, speed under experiments/benchmarks, published numbers beside them.
+
+    ```{committed} coherence polydigits
+    ```
+
+The directive's argument names one of the functions in `TABLES` and what it is given. New data sets, models and seeds appear by themselves.
+`python docs/extensions/committed.py` writes the README's tables again.
+"""
+
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+ROOT = pathlib.Path(__file__).parents[2]
+RESULTS = ROOT / "experiments" / "results"
+BENCHMARKS = ROOT / "experiments" / "benchmarks"
+README = ROOT / "README.md"
+README_SPEED = (
+    "train/polymnist_512/joint",
+    "train/polymnist_512/experts",
+    "draws/polymnist_512/1",
+    "subset/polymnist_32/2_reference",
+    "subset/polymnist_32/2_default",
+    "subset/polymnist_512/2_default",
+    "start/polymnist_32/train_cached",
+    "memory/train_polymnist_512_joint",
+)
+"""The rows that the README shows, those where we are behind too."""
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def data_sets() -> list[str]:
+    """Returns the data sets that have committed results."""
+    return sorted(p.name for p in RESULTS.iterdir() if list(p.glob("*/seed_*/evaluation.json")))
+
+
+def coherence(data: str) -> str:
+    """Coherence by the number of observed modalities; joint coherence. Mean ± standard deviation over the seeds."""
+    return _runs(data, lambda column: re.match(r"seeds|from \d|joint", column)) + _published(data)
+
+
+def quality(data: str) -> str:
+    """Fréchet distances, diversity, log likelihood and clusters of the same runs."""
+    return _runs(data, lambda column: column and not re.match(r"from \d|joint", column))
+
+
+def directions(data: str) -> str:
+    """Coherence of every modality outside the subset given one modality, for sets of two."""
+    rows = []
+    for model, folders in _models(data).items():
+        evaluations = [_read(folder / "evaluation.json") for folder in folders]
+        pairs = evaluations[0]["coherence"]["by_subset"]
+        cells = {
+            f"{target} given {given}": _spread([e["coherence"]["by_subset"][given][target] for e in evaluations], ".3f")
+            for given in pairs
+            for target in pairs[given]
+        }
+        rows.append([model, *cells.values()])
+    return markdown(["", *cells], rows) + _published(f"{data}_directions")
+
+
+def demo() -> str:
+    """The run of `make demo`."""
+    e = _read(RESULTS / "polydigits" / "jnf" / "evaluation.json")
+    long = e["hmc"]["long_chains"]
+    rows = [[f"classifier on real {name}", f"{value:.3f}"] for name, value in e["classifier_accuracy"].items()]
+    rows += [[f"coherence from {size}", f"{value:.3f}"] for size, value in e["coherence"]["by_size"].items()]
+    rows += [["joint coherence, draws of the prior", f"{e['joint_coherence']:.3f}"]]
+    rows += [
+        [f"joint coherence, draws of a fitted {name}", f"{value:.3f}"]
+        for name, value in e["joint_coherence_fitted"].items()
+        if name != "num_codes"
+    ]
+    rows += [
+        ["diversity of draws given one observation", f"{e['diversity']['mean']:.2f}"],
+        ["log likelihood of all modalities, nats", f"{e['log_likelihood']['all']:.0f}"],
+        [f"observations with R-hat below {long['rhat_threshold']}, long chains", f"{long['share_below']:.4f}"],
+        ["test observations", str(e["num_observations"])],
+    ]
+    return markdown(["", ""], rows)
+
+
+def gap() -> str:
+    """KL(p_theta || q) in nats on the toy, ± standard error; coherence in both directions."""
+    rows, floor = [], None
+    for folder in sorted((RESULTS / "toy").iterdir()):
+        gaps = _read(folder / "inference_gap.json")["by_subset"]
+        pairs = _read(folder / "evaluation.json")["coherence"]["by_subset"]
+        given = [gaps[name] for name in ("square", "circle")]
+        plain = [entry.get("given_observation", entry) for entry in given]
+        cells = [_error(entry) for entry in plain]
+        cells += [_error(entry) if entry["given"] == "features" else "" for entry in given]
+        cells += [f"{pairs['square']['circle']:.3f}", f"{pairs['circle']['square']:.3f}"]
+        rows.append([f"toy/{folder.name}", *cells])
+        floor = floor or [_error(entry["floor"]) for entry in plain]
+    rows.append(["floor of stage 1", *floor, "", "", "", ""])
+    columns = ["", "gap given the square", "the circle", "given the square's features", "the circle's", "square → circle"]
+    return markdown([*columns, "circle → square"], rows)
+
+
+def gap_seeds() -> str:
+    """The same for every seed: Gaussian and flow experts on one stage 1."""
+    seeds = {_read(RESULTS / "toy" / "jnf" / "config.json")["seed"]: "."}
+    seeds |= {int(p.name[5:]): p.name for p in (RESULTS / "toy" / "jnf").glob("seed_*")}
+    rows = []
+    for seed, folder in sorted(seeds.items()):
+        plain, flow = (_read(RESULTS / "toy" / m / folder / "inference_gap.json")["by_subset"] for m in ("gaussian", "jnf"))
+        pairs = _read(RESULTS / "toy" / "jnf" / folder / "evaluation.json")["coherence"]["by_subset"]
+        cells = [str(seed)]
+        for subset in ("square", "circle"):
+            means = plain[subset]["mean"], flow[subset]["mean"]
+            cells += [f"{means[0]:.2f}", f"{means[1]:.2f}", f"{means[1] / means[0]:.2f}"]
+        rows.append([*cells, f"{pairs['square']['circle']:.3f}", f"{pairs['circle']['square']:.3f}"])
+    columns = ["seed", "square: Gaussian", "flow", "ratio", "circle: Gaussian", "flow", "ratio"]
+    return markdown([*columns, "flow, square → circle", "circle → square"], rows)
+
+
+def self_reconstruction() -> str:
+    """What experts keep of a modality that they generate from itself."""
+    found = _read(RESULTS / "polydigits" / "self_reconstruction_m1.json")
+    rows = [[name, *(f"{value:.3f}" for value in values.values())] for name, values in found["by_run"].items()]
+    rows.append(["the mean image", "", f"{found['background_error_of_the_mean']:.3f}"])
+    return markdown(["", "right digit", "background error"], rows)
+
+
+def speed(prefix: str = "") -> str:
+    """Speed beside MultiVae; a ratio above 1 says that we are ahead."""
+    rows = _read(BENCHMARKS / "results.json")["rows"]
+    return _speed(row for row in rows if row["name"].startswith(prefix))
+
+
+def samplers() -> str:
+    """Samplers on the trained bent Gaussians, 500 draws a chain."""
+    (found,) = _read(BENCHMARKS / "samplers.json").values()
+    best = sorted(found.items(), key=lambda item: -item[1]["effective draws/s"])
+    rhat = "largest R-hat of a coordinate"
+    rows = [[name, f"{row['effective draws/s']:,.0f}", f"{row['first call']:.0f}", f"{row[rhat]:.3f}"] for name, row in best]
+    return markdown(["sampler", "effective draws/s", "first call, s", rhat], rows)
+
+
+def others(*shown: str) -> str:
+    """Coherence on every data set that no table above shows."""
+    return "\n\n".join(f"**{data}**\n\n{coherence(data)}" for data in data_sets() if data not in shown)
+
+
+def _runs(data: str, chosen: Callable[[str], object]) -> str:
+    from experiments import report
+
+    runs = [report.load(folder) for folders in _models(data).values() for folder in folders]
+    columns, rows = report.table(report.grouped(runs))
+    kept = [0, *(i for i, column in enumerate(columns) if i and chosen(column))]
+    return markdown([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def _models(data: str) -> dict[str, list[pathlib.Path]]:
+    found: dict[str, list[pathlib.Path]] = {}
+    for path in sorted((RESULTS / data).glob("*/seed_*/evaluation.json")):
+        found.setdefault(path.parts[-3], []).append(path.parent)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "jnf", item[0])))  # JNF first
+
+
+def _published(name: str) -> str:
+    rows = _read(pathlib.Path(__file__).parent / "published.json").get(name, [])
+    return "".join("\n| " + " | ".join(f"*{cell}*" if cell else "" for cell in row) + " |" for row in rows)
+
+
+def _speed(rows: Iterable[dict]) -> str:
+    def cells(row):
+        theirs, ratio = row.get("theirs"), row.get("ratio")
+        share = row.get("roofline_fraction")
+        return [
+            row["name"],
+            f"{_short(row['ours'])} {row['unit']}",
+            _short(theirs) if theirs else "",
+            f"{ratio:.2f}" if ratio and ratio < 9.95 else f"{ratio:.0f}" if ratio else "",
+            f"{share:.2f}" if share else "",
+        ]
+
+    return markdown(["", "jnf_jax", "MultiVae", "ratio", "of a matrix product"], map(cells, rows))
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 200 else f"{value:.3g}"
+
+
+def _error(entry: dict) -> str:
+    return f"{entry['mean']:.2f} ± {entry['standard_error']:.2f}"
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return format(mean, form)
+    deviation = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
+    return f"{mean:{form}} ± {deviation:{form}}"
+
+
+def _read(path: pathlib.Path):
+    return json.loads(path.read_text())
+
+
+TABLES = {
+    f.__name__: f for f in (coherence, quality, directions, demo, gap, gap_seeds, self_reconstruction, speed, samplers, others)
+}
+
+
+def readme_tables() -> dict[str, str]:
+    """Returns the README's tables, by the name of their mark."""
+    chosen = {row["name"]: row for row in _read(BENCHMARKS / "results.json")["rows"]}
+    return {"coherence": coherence("polydigits"), "speed": _speed(chosen[name] for name in README_SPEED)}
+
+
+def write_readme() -> None:
+    """Puts the tables between their marks."""
+    text = README.read_text()
+    for name, table in readme_tables().items():
+        begin, end = f"<!-- table: {name} -->", "<!-- end -->"
+        text = re.sub(
+            rf"({re.escape(begin)}\n\n).*?(\n?{end})", lambda m, t=table: m[1] + t + "\n\n" + end, text, flags=re.DOTALL
+        )
+    README.write_text(text)
+
+
+def setup(app):
+    """Registers the directive."""
+    from sphinx.util.docutils import SphinxDirective
+
+    class Committed(SphinxDirective):
+        """Draws one table."""
+
+        required_arguments = 1
+        optional_arguments = 10
+
+        def run(self):
+            name, *given = " ".join(self.arguments).split()
+            return self.parse_text_to_nodes(TABLES[name](*given))
+
+    app.add_directive("committed", Committed)
+    return {"version": "1", "parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    write_readme()

@@ -1,0 +1,114 @@
+"""What the documentation says holds: its examples run, its commands exist, its tables are those of the committed results."""
+
+import json
+import os
+import pathlib
+import re
+import sys
+
+import committed
+import jax
+import pytest
+
+import jnf_jax_experiments.__main__ as command
+from experiments import experiment
+from jnf_jax.training import fit
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = ROOT / "README.md"
+OTHERS = [ROOT / "experiments" / "README.md", ROOT / "experiments" / "benchmarks" / "README.md"]
+GENERATED = {"api", "extensions", "notebooks"}
+DOCS = sorted(p for p in (ROOT / "docs").rglob("*.md") if p.relative_to(ROOT / "docs").parts[0] not in GENERATED)
+PAGES = [README, *OTHERS, *DOCS]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+def label(path):
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=label)
+def test_examples_run(path, tmp_path, monkeypatch):
+    """The blocks of a page, one after the other, each stage of training cut to one call."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fit.Config, "num_calls", property(lambda config: 1))
+    monkeypatch.setitem(sys.modules, "example", type(sys)("example"))
+    names = vars(sys.modules["example"])  # classes look up their module
+    with jax.enable_x64(False):
+        for block in blocks(path, "python"):
+            exec(compile(block, label(path), "exec"), names)
+
+
+def commands(path):
+    for block in blocks(path, "bash"):
+        yield from re.findall(r"^\s*jnf-jax +(\S+)(.*)$", block, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=label)
+def test_commands_exist(path):
+    for verb, rest in commands(path):
+        assert verb in {*command.verbs(), "list"}, verb
+        if verb == "train" and not (name := rest.split()[0]).endswith(".py") and "$" not in name:
+            assert name in experiment.names()
+
+
+@pytest.mark.parametrize("name", list(committed.readme_tables()))
+def test_the_readme_has_the_tables_of_the_committed_results(name):
+    assert committed.readme_tables()[name] in README.read_text(), "run `make tables`"
+
+
+def test_every_committed_data_set_has_a_table():
+    for data in committed.data_sets():
+        table = committed.coherence(data).splitlines()
+        assert len(table) > 2
+        assert len({line.count("|") for line in table}) == 1, data
+
+
+def test_a_new_model_appears_by_itself(tmp_path, monkeypatch):
+    source = committed.RESULTS / "polydigits" / "jnf" / "seed_0"
+    for model in ("jnf", "a_new_one"):
+        folder = tmp_path / "polydigits" / model / "seed_0"
+        folder.mkdir(parents=True)
+        for name in ("config.json", "evaluation.json"):
+            values = json.loads((source / name).read_text())
+            if name == "config.json" and model != "jnf":
+                values["model"]["beta"] = 9.0
+            (folder / name).write_text(json.dumps(values))
+    monkeypatch.setattr(committed, "RESULTS", tmp_path)
+    assert committed.data_sets() == ["polydigits"]
+    assert "polydigits/a_new_one" in committed.coherence("polydigits")
+    assert "polydigits" in committed.others()
+
+
+def test_readme_and_pages_are_short():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 180
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
+    assert {label(path): n for path in [*DOCS, *OTHERS] if (n := len(path.read_text().splitlines())) >= 150} == {}
+
+
+@pytest.mark.parametrize("path", [README, *OTHERS], ids=label)
+def test_links_lead_somewhere(path):
+    """Those of the site are checked by its build."""
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=label)
+def test_notebooks_have_no_outputs_and_a_badge(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    assert "colab-badge.svg" in "".join(cells[0]["source"])
+    assert path.name in "".join(cells[0]["source"])
+    install = "".join(code[0]["source"])
+    assert not re.search(r"pip install[^\n]*\bjax(lib)?\b", install), "Colab's own jax stays"
+
+
+def test_the_command_is_the_one_that_is_installed():
+    assert "jnf-jax = jnf_jax_experiments.__main__:main" in (ROOT / "setup.cfg").read_text()
+    assert os.path.samefile(command.jnf_jax_experiments.ROOT, ROOT)
