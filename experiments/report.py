@@ -112,6 +112,13 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 def _name(runs: Sequence[Run]) -> str:
     """Returns the folder's name; its parent's where folders are named by their seed."""
     folder = runs[0].folder.resolve()
+    multiplied = any(int(size) > 1 for size in runs[0].evaluation.get("coherence", {}).get("by_size", {}))
+    if multiplied and runs[0].config["model"].get("product_rule") == "prior":
+        return f"{_folder_name(folder)} (published product)"
+    return _folder_name(folder)
+
+
+def _folder_name(folder: pathlib.Path) -> str:
     return f"{folder.parent.parent.name}/{folder.parent.name}" if folder.name.startswith("seed_") else folder.name
 
 
