@@ -247,7 +247,8 @@ def test_a_projector_is_trained_on_what_it_is_used_on():
     config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), projected_hidden=(8,), flow=identity.Config())
     model = jnf.build(config, {name: image for name in "ab"}, projector=own)
     assert [(stage.name, stage.needs) for stage in model.stages] == [
-        ("projector", ()), ("joint", ()), ("experts", ("projector", "joint"))
+        ("projector", ()), ("joint", ()), ("marginal", ("joint",)), ("experts", ("projector", "joint")),
+        ("divisors", ("projector", "joint", "experts")),
     ]  # fmt: skip
     params, white = {"projector": {"scale": jnp.ones(())}}, jnp.full((3, 2, 2, 1), 255, jnp.uint8)
     with jax.disable_jit():
