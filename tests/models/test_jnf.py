@@ -13,6 +13,7 @@ from experiments import experiment
 from jnf_jax import specs, subsets
 from jnf_jax.data import linear_gaussian
 from jnf_jax.flows import identity, maf
+from jnf_jax.marginals import standard_normal
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
@@ -277,6 +278,9 @@ def test_stage_1_does_not_depend_on_the_fields_said_to_be_none_of_its():
         "projected_hidden": (4,),
         "flow": identity.Config(),
         "wide_experts": True,
+        "marginal": standard_normal.Config(),
+        "num_codes": 10,
+        "product_rule": "prior",
         "sampler": hmc.Config(num_chains=2),
     }
     assert set(others) == set(jnf.Config.NOT_OF_STAGE["joint"])
