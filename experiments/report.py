@@ -123,15 +123,15 @@ def _folder_name(folder: pathlib.Path) -> str:
 
 
 _NUMBERS: dict[str, tuple[Callable[[dict], float], str]] = {  # column -> (how it is read, its format)
-    "joint, prior": (lambda e: _joint(e, "prior"), ".3f"),
-    "joint, mixture": (lambda e: _joint(e, "mixture"), ".3f"),
+    "joint, prior": (lambda e: joint_coherence(e, "prior"), ".3f"),
+    "joint, mixture": (lambda e: joint_coherence(e, "mixture"), ".3f"),
     "diversity": (lambda e: e["diversity"]["mean"], ".2f"),
     "log likelihood": (lambda e: e["log_likelihood"]["all"], ".0f"),
     "k-means": (lambda e: e["cluster_accuracy"], ".3f"),
 }
 
 
-def _joint(evaluation: dict, density: str) -> float:
+def joint_coherence(evaluation: dict, density: str) -> float:
     """Returns the joint coherence of draws of a density; evaluations made before models had marginals know it by other names."""
     if "joint_coherence_by_density" in evaluation:
         return evaluation["joint_coherence_by_density"][density]
