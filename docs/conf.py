@@ -38,7 +38,7 @@ napoleon_use_ivar = True
 napoleon_custom_sections = []
 
 # Notebooks hold no outputs in git: the build runs them, with small sizes unless JNF_NOTEBOOK_SIZE=full.
-nb_execution_mode = "cache"
+nb_execution_mode = "force"  # a cache would not see that the library changed
 nb_execution_timeout = 600
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True

@@ -1,6 +1,6 @@
 """Trains and measures many models of a data set and puts them beside each other.
 
-    python -m experiments.compare polydigits --seeds 0 1 2 [--quick] [--models jnf mvae] [--results experiments/results]
+    jnf-jax compare polydigits --seeds 0 1 2 [--quick] [--models jnf mvae] [--results experiments/results]
 
 Runs go to `runs/<data set>/<model>/seed_<n>`, as those of `experiments.sweep`. What is finished is not done again, so that a comparison that was stopped
 goes on where it was. After each run `runs/<data set>/comparison.*` is written anew from what is finished: `md` holds one table, `png` the paper's
@@ -46,7 +46,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.compare")
+    arguments = tyro.cli(Arguments, prog="jnf-jax compare")
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends it before it begins
     asked = sweep.Arguments(**vars(arguments))

@@ -1,6 +1,6 @@
 """Compares ways to multiply the experts of one trained run: by a proper score, and by what users see.
 
-    python -m experiments.product_gap --workdir runs/a [--arms published default] [--results DIR] [..]
+    jnf-jax product-gap --workdir runs/a [--arms published default] [--results DIR] [..]
 
 An arm is a rule of `posteriors.product` with a wall; all arms share the run's joint stage, marginal, experts and divisors, and are asked of the same
 observations and codes. Writes `product_gap/<arm>.json` into the run's folder (one that was killed goes on where it was), and a copy to
@@ -72,7 +72,7 @@ class Arguments:
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    arguments = tyro.cli(Arguments, prog="python -m experiments.product_gap")
+    arguments = tyro.cli(Arguments, prog="jnf-jax product-gap")
     if unknown := set(arguments.arms) - set(ARMS):
         raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
     config = experiment.load(arguments.workdir)

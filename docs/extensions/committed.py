@@ -43,12 +43,13 @@ def data_sets() -> list[str]:
 
 def coherence(data: str) -> str:
     """Coherence by the number of observed modalities; joint coherence. Mean ± standard deviation over the seeds."""
-    return _runs(data, lambda column: re.match(r"seeds|from \d|joint", column)) + _published(data)
+    columns, rows = _runs(data, lambda column: re.match(r"seeds|from \d|joint", column))
+    return markdown(columns, [*rows, *_published(data, columns)])
 
 
 def quality(data: str) -> str:
     """Fréchet distances, diversity, log likelihood and clusters of the same runs."""
-    return _runs(data, lambda column: column and not re.match(r"from \d|joint", column))
+    return markdown(*_runs(data, lambda column: not re.match(r"from \d|joint", column)))
 
 
 def directions(data: str) -> str:
@@ -63,27 +64,26 @@ def directions(data: str) -> str:
             for target in pairs[given]
         }
         rows.append([model, *cells.values()])
-    return markdown(["", *cells], rows) + _published(f"{data}_directions")
+    columns = ["", *cells]
+    return markdown(columns, [*rows, *_published(data, columns)])
 
 
 def demo() -> str:
     """The run of `make demo`."""
     e = _read(RESULTS / "polydigits" / "jnf" / "evaluation.json")
-    long = e["hmc"]["long_chains"]
+    long = e.get("hmc", {}).get("long_chains")
     rows = [[f"classifier on real {name}", f"{value:.3f}"] for name, value in e["classifier_accuracy"].items()]
     rows += [[f"coherence from {size}", f"{value:.3f}"] for size, value in e["coherence"]["by_size"].items()]
-    rows += [["joint coherence, draws of the prior", f"{e['joint_coherence']:.3f}"]]
-    rows += [
-        [f"joint coherence, draws of a fitted {name}", f"{value:.3f}"]
-        for name, value in e["joint_coherence_fitted"].items()
-        if name != "num_codes"
-    ]
+    before = {"prior": e["joint_coherence"], **e.get("joint_coherence_fitted", {})}  # as evaluations were written once
+    densities = e.get("joint_coherence_by_density", before)
+    rows += [[f"joint coherence, draws of the {n}", f"{v:.3f}"] for n, v in densities.items() if n != "num_codes"]
     rows += [
         ["diversity of draws given one observation", f"{e['diversity']['mean']:.2f}"],
         ["log likelihood of all modalities, nats", f"{e['log_likelihood']['all']:.0f}"],
-        [f"observations with R-hat below {long['rhat_threshold']}, long chains", f"{long['share_below']:.4f}"],
         ["test observations", str(e["num_observations"])],
     ]
+    if long:
+        rows.append([f"observations with R-hat below {long['rhat_threshold']}, long chains", f"{long['share_below']:.4f}"])
     return markdown(["", ""], rows)
 
 
@@ -150,13 +150,13 @@ def others(*shown: str) -> str:
     return "\n\n".join(f"**{data}**\n\n{coherence(data)}" for data in data_sets() if data not in shown)
 
 
-def _runs(data: str, chosen: Callable[[str], object]) -> str:
+def _runs(data: str, chosen: Callable[[str], object]) -> tuple[list[str], list[list[str]]]:
     from experiments import report
 
     runs = [report.load(folder) for folders in _models(data).values() for folder in folders]
     columns, rows = report.table(report.grouped(runs))
     kept = [0, *(i for i, column in enumerate(columns) if i and chosen(column))]
-    return markdown([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _models(data: str) -> dict[str, list[pathlib.Path]]:
@@ -166,9 +166,10 @@ def _models(data: str) -> dict[str, list[pathlib.Path]]:
     return dict(sorted(found.items(), key=lambda item: (item[0] != "jnf", item[0])))  # JNF first
 
 
-def _published(name: str) -> str:
-    rows = _read(pathlib.Path(__file__).parent / "published.json").get(name, [])
-    return "".join("\n| " + " | ".join(f"*{cell}*" if cell else "" for cell in row) + " |" for row in rows)
+def _published(data: str, columns: Sequence[str]) -> list[list[str]]:
+    rows = _read(pathlib.Path(__file__).parent / "published.json").get(data, [])
+    rows = [[row.get(column, "") for column in columns] for row in rows]
+    return [[f"*{cell}*" if cell else "" for cell in row] for row in rows if any(row[1:])]
 
 
 def _speed(rows: Iterable[dict]) -> str:

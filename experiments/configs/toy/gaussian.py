@@ -3,7 +3,7 @@
 python -m experiments.train toy/gaussian --workdir runs/toy/gaussian
 
 20,000 pairs, beta 1 (stage 1 comes down to it from 62), a Gaussian likelihood of scale 0.8 for each pixel (0 or 1), 18,000 steps in two stages.
-Gap KL(p_theta || q): experiments/results/toy/gaussian/inference_gap.json; the table is in the README.
+Gap KL(p_theta || q): experiments/results/toy/gaussian/inference_gap.json; the table is in docs/explanation/inference-gap.md.
 """
 
 from experiments import experiment
@@ -14,7 +14,7 @@ from jnf_jax.networks import mlp
 from jnf_jax.training import fit
 
 CONFIG = experiment.Config(
-    seed=1,  # decides how the plane is torn and turned, and so how badly a diagonal Gaussian fits: the README has other seeds
+    seed=1,  # decides how the plane is torn and turned, and so how badly a diagonal Gaussian fits: docs/explanation/inference-gap.md has other seeds
     data=toy.Config(scale=0.8),
     model=jnf.Config(
         latent_dim=2,
