@@ -112,19 +112,26 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 def _name(runs: Sequence[Run]) -> str:
     """Returns the folder's name; its parent's where folders are named by their seed."""
     folder = runs[0].folder.resolve()
+    multiplied = any(int(size) > 1 for size in runs[0].evaluation.get("coherence", {}).get("by_size", {}))
+    if multiplied and runs[0].config["model"].get("product_rule") == "prior":
+        return f"{_folder_name(folder)} (published product)"
+    return _folder_name(folder)
+
+
+def _folder_name(folder: pathlib.Path) -> str:
     return f"{folder.parent.parent.name}/{folder.parent.name}" if folder.name.startswith("seed_") else folder.name
 
 
 _NUMBERS: dict[str, tuple[Callable[[dict], float], str]] = {  # column -> (how it is read, its format)
-    "joint, prior": (lambda e: _joint(e, "prior"), ".3f"),
-    "joint, mixture": (lambda e: _joint(e, "mixture"), ".3f"),
+    "joint, prior": (lambda e: joint_coherence(e, "prior"), ".3f"),
+    "joint, mixture": (lambda e: joint_coherence(e, "mixture"), ".3f"),
     "diversity": (lambda e: e["diversity"]["mean"], ".2f"),
     "log likelihood": (lambda e: e["log_likelihood"]["all"], ".0f"),
     "k-means": (lambda e: e["cluster_accuracy"], ".3f"),
 }
 
 
-def _joint(evaluation: dict, density: str) -> float:
+def joint_coherence(evaluation: dict, density: str) -> float:
     """Returns the joint coherence of draws of a density; evaluations made before models had marginals know it by other names."""
     if "joint_coherence_by_density" in evaluation:
         return evaluation["joint_coherence_by_density"][density]

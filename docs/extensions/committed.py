@@ -70,13 +70,14 @@ def directions(data: str) -> str:
 
 def demo() -> str:
     """The run of `make demo`."""
+    from experiments import report
+
     e = _read(RESULTS / "polydigits" / "jnf" / "evaluation.json")
     long = e.get("hmc", {}).get("long_chains")
     rows = [[f"classifier on real {name}", f"{value:.3f}"] for name, value in e["classifier_accuracy"].items()]
     rows += [[f"coherence from {size}", f"{value:.3f}"] for size, value in e["coherence"]["by_size"].items()]
-    before = {"prior": e["joint_coherence"], **e.get("joint_coherence_fitted", {})}  # as evaluations were written once
-    densities = e.get("joint_coherence_by_density", before)
-    rows += [[f"joint coherence, draws of the {n}", f"{v:.3f}"] for n, v in densities.items() if n != "num_codes"]
+    densities = {"prior": "joint coherence, draws of the prior", "mixture": "joint coherence, draws of `sample_prior`"}
+    rows += [[label, f"{report.joint_coherence(e, name):.3f}"] for name, label in densities.items()]
     rows += [
         ["diversity of draws given one observation", f"{e['diversity']['mean']:.2f}"],
         ["log likelihood of all modalities, nats", f"{e['log_likelihood']['all']:.0f}"],
@@ -85,6 +86,37 @@ def demo() -> str:
     if long:
         rows.append([f"observations with R-hat below {long['rhat_threshold']}, long chains", f"{long['share_below']:.4f}"])
     return markdown(["", ""], rows)
+
+
+def product_gap() -> str:
+    """Ways to multiply experts: each on the same trained runs, observations and codes; means over the seeds."""
+    rows = []
+    for folder in sorted((RESULTS / "product_gap").glob("*/*")):
+        for arm in sorted(folder.iterdir(), key=lambda path: (path.name != "default", path.name)):
+            found = [_read(path) for path in sorted(arm.glob("seed_*.json"))]
+            cells = [f"{folder.parent.name}/{folder.name}", arm.name, str(len(found))]
+            cells += [_sizes(found, "gap", ".2f"), _sizes(found, "score", ".2f"), _sizes(found, "radius_ratio", ".2f")]
+            cells += [
+                _sizes(found, "coherence", ".3f"),
+                _sizes(found, "frechet", ".0f"),
+                _spread([f["diversity"] for f in found], ".2f"),
+            ]
+            rows.append([*cells, f"{sum(f['rhat_share_below']['mean'] for f in found) / len(found):.3f}"])
+    columns = ["run", "rule", "seeds", "product gap, nats", "score, nats", "radius", "coherence", "Fréchet", "diversity"]
+    return markdown([*columns, "R-hat < 1.01"], rows)
+
+
+def product_differences() -> str:
+    """Score of the default rule less that of another: mean over observations ± its standard error, by seed and size."""
+    rows = []
+    for folder in sorted((RESULTS / "product_gap").glob("*/*")):
+        for path in sorted((folder / "default").glob("seed_*.json")):
+            default = _read(path)["score"]["by_size"]
+            for other in sorted(p for p in folder.iterdir() if p.name != "default" and (p / path.name).exists()):
+                scores = _read(other / path.name)["score"]["by_size"]
+                cells = [_paired(default[size]["values"], scores[size]["values"]) for size in default]
+                rows.append([f"{folder.parent.name}/{folder.name}", path.stem, other.name, " / ".join(cells)])
+    return markdown(["run", "seed", "default less", "nats, by observed modalities"], rows)
 
 
 def gap() -> str:
@@ -203,12 +235,40 @@ def _spread(values: Sequence[float], form: str) -> str:
     return f"{mean:{form}} ± {deviation:{form}}"
 
 
+def _sizes(found: Sequence[dict], name: str, form: str) -> str:
+    """Returns the means over runs, by size."""
+    value = lambda entry: entry["mean"] if isinstance(entry, dict) else entry
+    sizes = found[0][name]["by_size"]
+    return " / ".join(format(sum(value(f[name]["by_size"][size]) for f in found) / len(found), form) for size in sizes)
+
+
+def _paired(first: Sequence[float], other: Sequence[float]) -> str:
+    differences = [a - b for a, b in zip(first, other, strict=True)]
+    mean = sum(differences) / len(differences)
+    variance = sum((d - mean) ** 2 for d in differences) / (len(differences) - 1)
+    return f"{mean:.2f} ± {(variance / len(differences)) ** 0.5:.2f}"
+
+
 def _read(path: pathlib.Path):
     return json.loads(path.read_text())
 
 
 TABLES = {
-    f.__name__: f for f in (coherence, quality, directions, demo, gap, gap_seeds, self_reconstruction, speed, samplers, others)
+    f.__name__: f
+    for f in (
+        coherence,
+        quality,
+        directions,
+        demo,
+        product_gap,
+        product_differences,
+        gap,
+        gap_seeds,
+        self_reconstruction,
+        speed,
+        samplers,
+        others,
+    )
 }
 
 

@@ -31,7 +31,7 @@ from jnf_jax import specs as specs_lib
 from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import maf
 from jnf_jax.marginals import mixture
-from jnf_jax.models import base
+from jnf_jax.models import base, joint
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp, modalities
 from jnf_jax.posteriors import compiling, divisors, hmc, product
@@ -108,8 +108,7 @@ class Parts:
 
     config: Config
     modalities: modalities.Modalities
-    trunk: nn.Module  # concatenated features of all modalities [B, F] -> [B, H]
-    joint_head: networks_base.GaussianHead
+    joint: joint.Encoder
     head: networks_base.GaussianHead
     flow: flow_base.Flow
     rule: product.Rule
@@ -181,8 +180,11 @@ def make_parts(
     return Parts(
         config=config,
         modalities=networks_of,
-        trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
-        joint_head=head(full=config.joint_covariance == "full"),
+        joint=joint.Encoder(
+            modalities=networks_of,
+            trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
+            head=head(full=config.joint_covariance == "full"),
+        ),
         head=head(),
         flow=flow,
         rule=product.Rule(kind=config.product_rule, flow=flow, marginal=configs.build(config.marginal, config.latent_dim)),
@@ -195,7 +197,7 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
     """Returns the stages: of the projector, where there is one to train, the joint VAE, the marginal, the experts and their divisors."""
     config = parts.config
     projected = parts.projector is not None and parts.projector.loss is not None
-    joint = base.Stage(
+    vae = base.Stage(
         name="joint",
         trainable=("joint", "decoders"),
         loss=functools.partial(joint_loss, parts, config.beta),
@@ -226,23 +228,21 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
     )
     fitted = (marginal,) if parts.rule.marginal.fit is not None else ()
     if not projected:
-        return joint, *fitted, experts, division
+        return vae, *fitted, experts, division
     projector = base.Stage(
         name="projector",
         trainable=("projector",),
         loss=lambda params, key, batch: parts.projector.loss(params["projector"], key, parts.modalities.canonical(batch)),
         whole_batches=True,
     )
-    return projector, joint, *fitted, experts, division
+    return projector, vae, *fitted, experts, division
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:
     """Returns {"joint": encoders, trunk, head; "decoders"; "projector"; "experts": encoders, heads, stacked flows; "marginal"; "divisors"}."""
     names, dim = parts.modalities.names, parts.config.latent_dim
-    joint = parts.modalities.init_encoders(keys.stream(key, "joint"))
-    features = [parts.modalities.example_features(joint, name) for name in names]
-    trunk = parts.trunk.init(keys.stream(key, "trunk"), jnp.concatenate(features, axis=-1))
-    hidden = parts.trunk.apply(trunk, jnp.concatenate(features, axis=-1))
+    whole = parts.joint.init(key)
+    features = [parts.modalities.example_features(whole["encoders"], name) for name in names]
     if parts.projector is None:
         projector, experts = {}, parts.modalities.init_encoders(keys.stream(key, "experts"))
     else:
@@ -254,7 +254,7 @@ def init(parts: Parts, key: types.Array) -> types.Params:
             features.append(parts.projected.apply(experts[name], projection))
     heads = {name: parts.head.init(keys.stream(key, f"head {name}"), f) for name, f in zip(names, features, strict=True)}
     return {
-        "joint": {"encoders": joint, "trunk": trunk, "head": parts.joint_head.init(keys.stream(key, "head"), hidden)},
+        "joint": whole,
         "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
         "projector": projector,
         "experts": {
@@ -273,9 +273,7 @@ def init(parts: Parts, key: types.Array) -> types.Params:
 
 def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> types.Gaussian:
     """Returns q(z | X), `[B, D]`."""
-    joint = params["joint"]
-    features = [parts.modalities.features(joint["encoders"], name, observed[name]) for name in parts.modalities.names]
-    return parts.joint_head.apply(joint["head"], parts.trunk.apply(joint["trunk"], jnp.concatenate(features, axis=-1)))
+    return parts.joint.encode(params["joint"], observed)
 
 
 def view(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Array:
@@ -317,16 +315,10 @@ def joint_loss(
     parts: Parts, beta: types.Array | float, params: types.Params, key: types.Array, batch: types.Batch
 ) -> tuple[types.Array, base.Metrics]:
     """Returns L1, the negative ELBO with its weights."""
-    specs = parts.modalities.specs
-    weights = objectives.rescaling(specs, enabled=parts.config.rescale)
+    weights = objectives.rescaling(parts.modalities.specs, enabled=parts.config.rescale)
     posterior = encode_joint(parts, params, batch)
-    z = distributions.gaussian_sample(key, posterior)
-    decoded = parts.modalities.decode(params["decoders"], z)
-    terms = objectives.log_likelihoods(specs, decoded, parts.modalities.canonical(batch))
-    reconstruction = -sum(weights[name] * term for name, term in terms.items())
-    kl = distributions.kl_to_standard_normal(posterior)
-    metrics = {"kl": kl.mean(), **{f"log_likelihood/{name}": term.mean() for name, term in terms.items()}}
-    return (reconstruction + beta * kl).mean(), metrics
+    loss, metrics = joint.negative_elbo(parts.modalities, params["decoders"], key, posterior, batch, beta=beta, weights=weights)
+    return loss.mean(), metrics
 
 
 def begin_experts(params: types.Params) -> types.Params:
@@ -522,19 +514,23 @@ def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.B
     observed = parts.modalities.ordered(observed)
     if len(observed) < len(parts.modalities.names):
         raise ValueError(f"Expected all of {list(parts.modalities.names)} for the joint ELBO, got {list(observed)}.")
-    posterior = encode_joint(parts, params, observed)
-    decoded = parts.modalities.decode(params["decoders"], distributions.gaussian_sample(key, posterior))
-    terms = objectives.log_likelihoods(parts.modalities.specs, decoded, parts.modalities.canonical(observed))
-    return sum(terms.values()) - distributions.kl_to_standard_normal(posterior)
+    loss, _ = joint.negative_elbo(
+        parts.modalities, params["decoders"], key, encode_joint(parts, params, observed), observed,
+        beta=1.0, weights=dict.fromkeys(observed, 1.0),
+    )  # fmt: skip
+    return -loss
 
 
 def log_likelihood(
     parts: Parts, params: types.Params, key: types.Array, observed: types.Batch, *, num_importance: int
 ) -> types.Array:
-    """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from one expert.
+    """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from the mixture of the experts observed.
+
+    A product has no normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants. Draws
+    come from the experts in turn.
 
     Raises:
-      ValueError: if several modalities, but not all, are observed, or no importance sample is asked for.
+      ValueError: if no importance sample is asked for.
     """
     if num_importance < 1:
         raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
@@ -542,20 +538,34 @@ def log_likelihood(
     data = parts.modalities.canonical(observed)
     if len(observed) == len(parts.modalities.names):
         posterior = encode_joint(parts, params, observed)
-        propose = lambda key: distributions.gaussian_sample(key, posterior)
+        propose = lambda key, number: distributions.gaussian_sample(key, posterior)
         density = lambda z: distributions.gaussian_log_prob(posterior, z)
-    elif len(observed) == 1:
-        ((name, x),) = observed.items()
-        gaussian, flow_params = encode_expert(parts, params, name, x), flow_of(parts, params, name)
-        propose = lambda key: expert.sample_many(parts.flow, flow_params, key, gaussian, num_samples=1)[0]
-        density = lambda z: expert_log_density(parts, params, name, gaussian, z)
     else:
-        raise ValueError(f"Expected one modality or all of {list(parts.modalities.names)}, got {list(observed)}.")
+        propose, density = mixture_of_experts(parts, params, observed)
 
-    def log_weight(key):
-        z = propose(key)
+    def log_weight(xs):
+        z = propose(*xs)
         decoded = parts.modalities.decode(params["decoders"], z)
         terms = objectives.log_likelihoods(parts.modalities.specs, decoded, data)
         return sum(terms.values()) + distributions.standard_normal_log_prob(z) - density(z)
 
-    return objectives.importance_log_likelihood(jax.lax.map(log_weight, jax.random.split(key, num_importance)))
+    keys_and_numbers = jax.random.split(key, num_importance), jnp.arange(num_importance)
+    return objectives.importance_log_likelihood(jax.lax.map(log_weight, keys_and_numbers))
+
+
+def mixture_of_experts(parts: Parts, params: types.Params, observed: types.Batch):
+    """Returns (key, number) -> draws `[B, D]` of the expert whose turn it is, and the log density `[B]` of the mixture of all of them."""
+    num = len(observed)
+    indices = jnp.asarray([parts.modalities.names.index(name) for name in observed])
+    flows = shared_of(parts, params, indices).flows
+    bases = jax.tree.map(lambda *g: jnp.stack(g), *(encode_expert(parts, params, name, x) for name, x in observed.items()))
+
+    def propose(key, number):
+        one = jax.tree.map(lambda leaf: leaf[number % num], (flows, bases))
+        return expert.sample_many(parts.flow, one[0], key, one[1], num_samples=1)[0]
+
+    def density(z):
+        each = jax.vmap(lambda flow, base: expert.log_densities(parts.flow, flow, base, z))(flows, bases)
+        return jax.nn.logsumexp(each, axis=0) - jnp.log(num)
+
+    return propose, density

@@ -208,11 +208,11 @@ def test_chains_too_short_for_a_diagnosis_say_nothing():
 
     values = {"acceptance": 0.8, "divergences": 0, "improper": False, "rhat": np.nan, "ess": np.nan}
     info = types.Info(*(np.full(5, values.get(field, 0.1)) for field in types.Info._fields))
-    summary = evaluate._chain_summary(info, 1.5)
+    summary = evaluate.chain_summary(info, 1.5)
     assert summary["share_below"] is None
     assert summary["untrusted"]["rhat"] == []
     assert tables.number(summary["rhat_largest"], ".3f") == "-"
-    told = evaluate._chain_summary(info._replace(rhat=np.array([1.0, 1.2, 2.0, np.nan, 1.0])), 1.5)
+    told = evaluate.chain_summary(info._replace(rhat=np.array([1.0, 1.2, 2.0, np.nan, 1.0])), 1.5)
     assert told["share_below"] == pytest.approx(0.6)
     assert told["untrusted"]["rhat"] == [2, 3]
     assert told["ess_median"] is None

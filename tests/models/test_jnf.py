@@ -13,6 +13,7 @@ from experiments import experiment
 from jnf_jax import specs, subsets
 from jnf_jax.data import linear_gaussian
 from jnf_jax.flows import identity, maf
+from jnf_jax.marginals import standard_normal
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
@@ -102,7 +103,7 @@ def test_draws_of_subsets_have_the_moments_of_the_exact_posterior(trained):
 
 def test_the_importance_estimate_is_the_exact_log_likelihood(trained):
     model, params, test = trained["flow"]
-    for subset in (("x1",), tuple(model.specs)):
+    for subset in (("x1",), ("x0", "x2"), tuple(model.specs)):
         observed = {name: test.arrays[name] for name in subset}
         estimate = np.asarray(model.log_likelihood(params, jax.random.key(0), observed, num_importance=500))
         weights, biases = [], []
@@ -247,7 +248,8 @@ def test_a_projector_is_trained_on_what_it_is_used_on():
     config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=()), projected_hidden=(8,), flow=identity.Config())
     model = jnf.build(config, {name: image for name in "ab"}, projector=own)
     assert [(stage.name, stage.needs) for stage in model.stages] == [
-        ("projector", ()), ("joint", ()), ("experts", ("projector", "joint"))
+        ("projector", ()), ("joint", ()), ("marginal", ("joint",)), ("experts", ("projector", "joint")),
+        ("divisors", ("projector", "joint", "experts")),
     ]  # fmt: skip
     params, white = {"projector": {"scale": jnp.ones(())}}, jnp.full((3, 2, 2, 1), 255, jnp.uint8)
     with jax.disable_jit():
@@ -276,6 +278,9 @@ def test_stage_1_does_not_depend_on_the_fields_said_to_be_none_of_its():
         "projected_hidden": (4,),
         "flow": identity.Config(),
         "wide_experts": True,
+        "marginal": standard_normal.Config(),
+        "num_codes": 10,
+        "product_rule": "prior",
         "sampler": hmc.Config(num_chains=2),
     }
     assert set(others) == set(jnf.Config.NOT_OF_STAGE["joint"])
