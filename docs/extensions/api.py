@@ -2,6 +2,7 @@
 
 import pathlib
 import pkgutil
+import re
 
 import jnf_jax
 
@@ -36,7 +37,7 @@ def _keep(path: pathlib.Path, text: str) -> None:
 
 
 def plain(app, what, name, obj, options, lines) -> None:
-    """Makes plain text of a docstring fit for reStructuredText: bars and stars are no markup, indented formulas are literal blocks."""
+    """Makes plain text of a docstring fit for reStructuredText: bars, stars, `x_-j` are no markup, indented formulas are literal blocks."""
     del app, name, obj, options
     found, previous = [], ""
     for line in lines:
@@ -51,7 +52,7 @@ def plain(app, what, name, obj, options, lines) -> None:
 
 def _escape(line: str) -> str:
     parts = line.split("`")  # what stands between backticks stays as it is
-    return "`".join(part if i % 2 else part.replace("|", "\\|").replace("*", "\\*") for i, part in enumerate(parts))
+    return "`".join(part if i % 2 else re.sub(r"[|*]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for i, part in enumerate(parts))
 
 
 def setup(app):
