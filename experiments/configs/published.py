@@ -1,7 +1,7 @@
 """The settings of the published runs, and sizes that two CPU cores train in minutes (`--quick`).
 
 What differs from the published code here as everywhere: experts no wider than the prior, flows that do not widen, softplus scales, a cosine schedule in place of a
-constant rate (PolyMNIST with convolutions keeps its plateau), chains that adapt (README, "Where we differ"). A published run of E epochs is so many steps of its batch.
+constant rate (PolyMNIST with convolutions keeps its plateau), chains that adapt (docs/explanation/differences.md). A published run of E epochs is so many steps of its batch.
 
 Assumed, since the published settings at hand do not tell: for Translated PolyMNIST the residual networks, the batch, the experts' epochs and all of
 DCCA's settings; for MHD the networks; the batches of contrastive stages other than PolyMNIST's; and all settings of the models that JNF is compared with (`baseline`).
@@ -177,7 +177,7 @@ def quick_annealed(config: experiment.Config) -> experiment.Config:
     """Returns an experiment as `quick` does, for data whose examples differ in more than 24 dimensions can tell.
 
     Stage 1 begins at a beta of 0.05 and comes to 0.5 over the first half of its 12,000 steps: at 1 from the first step, 64 dimensions
-    learnt more slowly than 24 (experiments/README.md, "Translated extended PolyMNIST").
+    learnt more slowly than 24 (docs/results/coherence.md).
     """
     config = quick(config, latent_dim=64, beta=0.5, joint_steps=12_000)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, initial_beta=0.05, network=_QUICK_WIDER_NETWORK))

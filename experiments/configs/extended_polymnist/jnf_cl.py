@@ -4,7 +4,7 @@
 
 The published run has residual networks, unlike the others; at the quick size all have the same.
 
-Obtained at the quick size: experiments/README.md.
+Obtained at the quick size: docs/results/coherence.md.
 """
 
 from experiments.configs import published

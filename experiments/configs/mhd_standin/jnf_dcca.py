@@ -2,7 +2,7 @@
 
     python -m experiments.train mhd_standin/jnf_dcca --workdir runs/mhd_standin_jnf_dcca [--quick] [--init-from runs/mhd_standin_jnf --init-stages joint]
 
-Obtained at the quick size: experiments/README.md.
+Obtained at the quick size: docs/results/coherence.md.
 """
 
 from experiments.configs import published

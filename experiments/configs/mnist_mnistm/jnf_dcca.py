@@ -2,7 +2,7 @@
 
     python -m experiments.train mnist_mnistm/jnf_dcca --workdir runs/mnist_mnistm_jnf_dcca [--quick] [--init-from runs/mnist_mnistm_jnf --init-stages joint]
 
-Obtained at the quick size: experiments/README.md.
+Obtained at the quick size: docs/results/coherence.md.
 """
 
 from experiments.configs import published

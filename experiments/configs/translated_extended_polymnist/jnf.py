@@ -2,7 +2,7 @@
 
     python -m experiments.train translated_extended_polymnist/jnf --workdir runs/translated_extended_polymnist_jnf [--quick]
 
-The published numbers are of other data; no number is expected. Obtained at the quick size: experiments/README.md.
+The published numbers are of other data; no number is expected. Obtained at the quick size: docs/results/coherence.md.
 """
 
 from experiments.configs import published

@@ -2,7 +2,7 @@
 
     python -m experiments.train translated_extended_polymnist/jnf_dcca --workdir runs/translated_extended_polymnist_jnf_dcca [--quick] [--init-from runs/translated_extended_polymnist_jnf --init-stages joint]
 
-Obtained at the quick size: experiments/README.md.
+Obtained at the quick size: docs/results/coherence.md.
 """
 
 from experiments.configs import published
