@@ -107,14 +107,13 @@ def build(
     Raises:
       ValueError: if there are fewer than two modalities, or a network is given for an unknown one.
     """
-    networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
-    head = networks_base.GaussianHead(dim=config.latent_dim + config.private_dim, scale_transform=config.scale_transform)
-    parts = Parts(config=config, encoders=unimodal.Encoders(modalities=networks_of, head=head))
+    encoders = unimodal.build(config, specs, networks, dim=config.latent_dim + config.private_dim)
+    parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(
         name="vae", trainable=("experts", "auxiliary", "decoders"), loss=functools.partial(loss, parts), incomplete=True
     )
     shared = closed_form.Parts(
-        modalities=networks_of,
+        modalities=encoders.modalities,
         latent_dim=config.latent_dim + len(specs) * config.private_dim,
         prior=prior(parts),
         encode=lambda params, name, x: split(parts, parts.encoders.encode(params["experts"], name, x)),

@@ -89,17 +89,16 @@ def build(
     Raises:
       ValueError: if there are fewer than two modalities, or a network is given for an unknown one.
     """
-    networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
-    head = networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform)
-    parts = Parts(config=config, encoders=unimodal.Encoders(modalities=networks_of, head=head))
+    encoders = unimodal.build(config, specs, networks, dim=config.latent_dim)
+    parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
     shared = closed_form.Parts(
-        modalities=networks_of,
+        modalities=encoders.modalities,
         latent_dim=config.latent_dim,
         prior=closed_form.standard_prior(config.latent_dim),
         encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
         combine=functools.partial(combine, parts),
-        decode=lambda params, z: networks_of.decode(params["decoders"], z),
+        decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
     )
     return closed_form.build(shared, functools.partial(init, parts), [stage])
 

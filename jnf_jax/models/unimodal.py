@@ -1,11 +1,14 @@
 """Encoders that see one modality each: what every model but a purely joint one starts from."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jnf_jax import keys, types
+from jnf_jax import specs as specs_lib
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import modalities
 
@@ -40,3 +43,20 @@ class Encoders:
         """Returns location and scale `[M, B, D]` of all modalities in order."""
         each = [self.encode(params, name, data[name]) for name in self.modalities.names]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+
+
+def build(config: Any, specs: specs_lib.Specs, networks: Mapping[str, networks_base.Networks] | None, *, dim: int) -> Encoders:
+    """Returns the encoders that a model's config describes.
+
+    Args:
+      config: with the fields `network`, `networks`, `precision` and `scale_transform`.
+      specs: modality -> spec.
+      networks: linen modules in place of the configured ones, by modality.
+      dim: of all that one modality says of the codes.
+
+    Raises:
+      ValueError: if there are fewer than two modalities, or a network is given for an unknown one.
+    """
+    networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
+    head = networks_base.GaussianHead(dim=dim, scale_transform=config.scale_transform)
+    return Encoders(modalities=networks_of, head=head)
