@@ -149,7 +149,7 @@ def build(
         log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
         log_normaliser=make_log_normaliser(parts),
         elbo=jax.jit(functools.partial(elbo, parts)),
-        project=None if projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),
+        project=None if parts.projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),
     )
 
 
