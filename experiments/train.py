@@ -12,10 +12,11 @@ import signal
 import sys
 
 import jax
+from jax.sharding import Mesh
 
-from experiments import experiment, settings
+from experiments import cluster, experiment, settings
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, stages, writers
+from jnf_jax.training import checkpoint, fit, processes, stages, writers
 
 _INTERRUPTED = 130  # exit code
 
@@ -29,11 +30,14 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    cluster.add_flags(parser)
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
         parser.print_help()
         return 0 if {"-h", "--help", "--help-all"} & set(overrides) else 2
     wants_help = {"-h", "--help", "--help-all"} & set(overrides)
+    if not wants_help:
+        cluster.initialize(arguments)
     config = experiment.find(arguments.experiment, quick=arguments.quick)
     if wants_help:
         parser.print_help()
@@ -44,9 +48,11 @@ def main() -> int:
     config = experiment.parse(config, overrides, program=f"{parser.prog} {arguments.experiment}")
     if arguments.workdir is None:
         raise ValueError("Expected the run's folder, got no --workdir.")
-    with experiment.lease(arguments.workdir):
+    mesh = cluster.mesh(arguments)
+    config = cluster.with_batch(config, mesh, arguments)
+    with cluster.lease(arguments.workdir):
         taken = (arguments.init_from, arguments.init_stages) if arguments.init_from else None
-        return train(config, arguments.workdir, resume=arguments.resume, taken=taken)
+        return train(config, arguments.workdir, resume=arguments.resume, taken=taken, mesh=mesh)
 
 
 def train(
@@ -55,25 +61,34 @@ def train(
     *,
     resume: bool,
     taken: tuple[pathlib.Path, list[str] | None] | None = None,
+    mesh: Mesh | None = None,
 ) -> int:
     """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
-    experiment.check_free(workdir, config, resume=resume)
+    processes.from_first(lambda: experiment.check_free(workdir, config, resume=resume))
     model, data = experiment.build(config)
-    stages.check(model, data, config.training)
-    if taken is not None:
-        _check_taken(config, model, *taken, workdir)
-    experiment.create(workdir, config)
-    if taken is not None:
-        _take_over(model, *taken, workdir)
+    stages.check(model, data, config.training, mesh=mesh)
+
+    def begin() -> None:
+        if taken is not None:
+            _check_taken(config, model, *taken, workdir)
+        experiment.create(workdir, config)
+        if taken is not None:
+            _take_over(model, *taken, workdir)
+
+    processes.from_first(begin)
     stop = _catch_signals()
-    metrics = writers.MetricsFile(workdir / "metrics.jsonl")
+    metrics = writers.MetricsFile(workdir / "metrics.jsonl") if processes.is_first() else None
     with writers.Progress() as progress:
 
         def on_report(report: fit.Report):
+            if metrics is None:
+                return
             metrics.write(report)
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
 
         def on_resume(stage: str, step: int, damaged: list[str]):
+            if metrics is None:
+                return
             metrics.rewind(stage, step)
             for line in damaged:
                 progress.say(f"warning: checkpoint passed over, {line}")
@@ -87,16 +102,20 @@ def train(
                 data,
                 settings=config.training,
                 folder=workdir,
+                mesh=mesh,
                 on_report=on_report,
                 on_resume=on_resume,
-                should_stop=lambda: bool(stop),
+                should_stop=lambda: processes.any_process(bool(stop)),
             )
         finally:
-            metrics.close()
+            if metrics is not None:
+                metrics.close()
     if not complete:
-        print(f"stopped by signal {stop[0]}; continue with --resume", file=sys.stderr)
+        number = stop[0] if stop else "of another process"
+        print(f"stopped by signal {number}; continue with --resume", file=sys.stderr)
         return _INTERRUPTED
-    print(f"trained: {workdir}")
+    if processes.is_first():
+        print(f"trained: {workdir}")
     return 0
 
 

@@ -1,13 +1,14 @@
-"""Bring your own data: a dict of numpy arrays, or an .npz file of them.
+"""Bring your own data: a dict of numpy arrays, an .npz file of them, or a folder of .npy files, which stream.
 
-In a file each modality is an array `[N, *shape]` under its name, and the classes, where there are any, are under `labels`. The splits are drawn
-at random, deterministic in the seed.
+In a file each modality is an array `[N, *shape]` under its name, and the classes, where there are any, are under `labels`. In a folder they are
+`<name>.npy` and `labels.npy`. The splits are drawn at random, deterministic in the seed.
 
 Examples may lack modalities. An array `<name>_mask` `[N]` of booleans in the file says which examples have a modality, or a row with NaN stands for one
 that is missing (`nan_is_missing`).
 """
 
 import dataclasses
+import functools
 import pathlib
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import numpy as np
 
 from jnf_jax import configs
 from jnf_jax import specs as specs_lib
-from jnf_jax.data import source
+from jnf_jax.data import source, stream
 
 LABELS = "labels"
 _MASK = "_mask"
@@ -24,15 +25,17 @@ _MASK = "_mask"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(configs.Component):
-    """Arrays from an .npz file.
+    """Arrays from an .npz file, or a folder of .npy files.
 
     Attributes:
-      path: of the file.
+      path: of the file or the folder. A split of a folder stays in its files where it is larger than `resident`; training then reads its
+        batches while the device computes.
       specs: modality -> spec; shapes, likelihoods and ranges are checked against the arrays.
       seed: of the split.
       validation_fraction: share of the examples kept for validation.
       test_fraction: share of the examples kept for testing.
-      nan_is_missing: whether a modality with a NaN counts as missing from its example; otherwise a NaN is an error.
+      nan_is_missing: whether a modality with a NaN counts as missing from its example; otherwise a NaN is an error. Not in a folder.
+      resident: largest size, in MiB, of a folder's split that is read into memory as a whole.
     """
 
     path: str = ""
@@ -41,16 +44,19 @@ class Config(configs.Component):
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
     nan_is_missing: bool = False
+    resident: float = 256.0
 
 
 def build(config: Config, split: source.Split) -> source.Source:
-    """Returns one split of the file.
+    """Returns one split of the file or folder.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is no .npz file, or its arrays do not fit the specs.
+      FileNotFoundError: if there is no such file, or a modality's is missing from the folder.
+      ValueError: if it is no .npz file or no .npy file, or its arrays do not fit the specs.
     """
     source.check_split(split)
+    if pathlib.Path(config.path).is_dir():
+        return resident(_from_folder(config)[split], config.resident)
     arrays, labels = load(config.path)
     masks = {name: arrays.pop(key) for name in config.specs if (key := f"{name}{_MASK}") in arrays and key not in config.specs}
     return splits(config.specs, arrays, labels, masks=masks or None, config=config)[split]
@@ -66,6 +72,30 @@ def load(path: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     except (zipfile.BadZipFile, AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"Expected an .npz file of plain arrays at {path!r}: {error}") from error
     return arrays, arrays.pop(LABELS, None)
+
+
+def resident(data: source.Source, mebibytes: float) -> source.Source:
+    """Returns the data in memory where they are no larger than that, else as they are."""
+    if sum(x.nbytes for x in data.arrays.values()) > mebibytes * 2**20:
+        return data
+    return dataclasses.replace(data, arrays={name: np.asarray(x) for name, x in data.arrays.items()})
+
+
+def _from_folder(config: Config) -> dict[source.Split, source.Source]:
+    if config.nan_is_missing:
+        raise ValueError(
+            f"Expected masks `<name>{_MASK}.npy` in a folder, got nan_is_missing=True, which would read all of it."
+        )
+    folder = pathlib.Path(config.path)
+    if missing := [name for name in config.specs if not (folder / f"{name}.npy").is_file()]:
+        raise FileNotFoundError(f"Expected {missing[0]}.npy in the folder {config.path!r}, got none.")
+    rows = {
+        name: stream.Rows(folder / f"{name}.npy", check=functools.partial(source.check_values, name, spec))
+        for name, spec in config.specs.items()
+    }
+    small = lambda name: np.asarray(stream.Rows(path)) if (path := folder / f"{name}.npy").is_file() else None
+    masks = {name: mask for name in config.specs if (mask := small(f"{name}{_MASK}")) is not None}
+    return splits(config.specs, rows, small(LABELS), masks=masks or None, config=config)
 
 
 def splits(
@@ -94,7 +124,8 @@ def splits(
         masks = {**(masks or {}), **_without_nan(specs, arrays, masks or {})} or None
     if masks is not None:
         source.check_masks(specs, masks, max(map(len, arrays.values()), default=0))
-        arrays = {name: _filled(specs[name], x, masks[name]) if name in masks else x for name, x in arrays.items()}
+        absent = {name for name in masks if not isinstance(arrays[name], stream.Rows)}  # a file has valid data there already
+        arrays = {name: _filled(specs[name], x, masks[name]) if name in absent else x for name, x in arrays.items()}
     source.check(specs, arrays, labels)
     num = len(next(iter(arrays.values())))
     counts = [round(fraction * num) for fraction in (config.validation_fraction, config.test_fraction)]
@@ -108,7 +139,7 @@ def splits(
     return {
         name: source.Source(
             specs=specs,
-            arrays={k: np.asarray(v)[rows] for k, v in arrays.items()},
+            arrays={k: v.select(rows) if isinstance(v, stream.Rows) else np.asarray(v)[rows] for k, v in arrays.items()},
             labels=None if labels is None else np.asarray(labels)[rows],
             masks=None if masks is None else {k: np.asarray(v)[rows] for k, v in masks.items()},
         )

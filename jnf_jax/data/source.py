@@ -1,4 +1,4 @@
-"""What every data set returns: arrays in memory beside the specs of their modalities. No jax here."""
+"""What every data set returns: arrays in memory, or in files, beside the specs of their modalities. No jax here."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from jnf_jax import specs as specs_lib
+from jnf_jax.data import stream
 
 Split = Literal["train", "validation", "test"]
 SPLITS = ("train", "validation", "test")
@@ -18,7 +19,8 @@ class Source:
 
     Attributes:
       specs: modality -> spec; its order is the order of the modalities everywhere.
-      arrays: modality -> `[N, *shape]`; uint8 stands for the two ends of a real modality's support.
+      arrays: modality -> `[N, *shape]`, numpy arrays, or `stream.Rows` that are read where they are indexed; uint8 stands for the two
+        ends of a real modality's support.
       labels: class of each example `[N]` int, or None.
       masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack; None where all have all. What stands in
         `arrays` for a missing modality is valid data without a meaning.
@@ -41,7 +43,7 @@ class Source:
         return self.select(np.s_[:num])
 
     def select(self, rows: slice | np.ndarray) -> "Source":
-        """Returns the examples of these numbers, or where a mask `[N]` is true."""
+        """Returns the examples of these numbers, or where a mask `[N]` is true; in memory."""
         return Source(
             specs=self.specs,
             arrays={name: x[rows] for name, x in self.arrays.items()},
@@ -104,7 +106,8 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
     if not next(iter(lengths.values())):
         raise ValueError("Expected at least one example, got none.")
     for name, spec in specs.items():
-        _check_array(name, spec, np.asarray(arrays[name]))
+        # what stays in a file is checked as it is read
+        check_values(name, spec, arrays[name][:1] if isinstance(arrays[name], stream.Rows) else np.asarray(arrays[name]))
     if labels is not None:
         labels = np.asarray(labels)
         if labels.shape != (next(iter(lengths.values())),) or not np.issubdtype(labels.dtype, np.integer):
@@ -134,7 +137,8 @@ def check_masks(specs: specs_lib.Specs, masks: Mapping[str, np.ndarray] | None, 
         raise ValueError(f"Expected a modality in every example, got none in example {int(np.argmin(some))}.")
 
 
-def _check_array(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:
+def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:
+    """Raises a ValueError that names the modality where some of its values `[N, *shape]` do not fit its spec."""
     if x.shape[1:] != spec.shape:
         raise ValueError(f"Expected modality {name!r} of shape (N, {', '.join(map(str, spec.shape))}), got {x.shape}.")
     if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer) or x.dtype == bool):

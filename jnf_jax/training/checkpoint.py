@@ -99,6 +99,19 @@ class Directory:
         return self.path / f"{step}.json"
 
 
+def write_alone() -> None:
+    """Lets Orbax act as in a program of one process, for the first of several writes and reads alone.
+
+    It would otherwise wait for all processes in collectives of its own, which must not mix with a step's.
+    """
+    from orbax.checkpoint._src.multihost import multihost as inner
+    from orbax.checkpoint.experimental.v1._src.synchronization import multihost as outer
+
+    for module in (inner, outer):
+        module.process_count = lambda: 1
+        module.should_skip_process_sync = lambda processes=None: True
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never half of it."""
     write_text(path, json.dumps(value, indent=1))

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jnf_jax import configs, types
 from jnf_jax.models import base
-from jnf_jax.training import sharding, step
+from jnf_jax.training import feed, sharding, step
 
 _PLATEAU_FACTOR = 0.1  # on the learning rate
 
@@ -144,7 +144,7 @@ def fit(
       stage: what to minimise over which entries of `params`.
       params: all parameters.
       key: the stage's key.
-      train: pytree, leaves `[N, ..]`; already prepared where the stage prepares.
+      train: pytree, leaves `[N, ..]`; already prepared where the stage prepares, unless some of them stay in files (`data.stream.Rows`).
       validation: the same, for the choice of the best weights.
       config: settings.
       mesh: devices; all of them where None.
@@ -161,46 +161,55 @@ def fit(
     """
     mesh = mesh or sharding.make_mesh()
     check_batch(len(jax.tree.leaves(train)[0]), config.batch_size, mesh)
-    everywhere = sharding.replicated(mesh)
-    train, validation = jax.device_put((train, validation), everywhere)
-    params, key = jax.device_put((params, key), everywhere)
-    frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     optimizer = make_optimizer(config)
     total = config.num_calls * config.steps_per_call
     call = step.make_train_call(
-        stage, optimizer, mesh, batch_size=config.batch_size, num_steps=config.steps_per_call, total_steps=total
+        feed.as_it_goes(stage) if feed.is_streamed(train) else stage,
+        optimizer,
+        mesh,
+        batch_size=config.batch_size,
+        num_steps=config.steps_per_call,
+        total_steps=total,
+        streamed=feed.is_streamed(train),
     )
-    validate = step.make_validation(stage, batch_size=config.batch_size)
+    validate = _make_validation(stage, validation, mesh, config)
 
     state = _initial_state(stage, params, optimizer)
-    state = jax.device_put(state, everywhere)
     if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
-        state = jax.device_put(restored, everywhere)
+        state = restored
+    state = sharding.place(state, sharding.of_state(mesh, state))
+    frozen = {name: value for name, value in params.items() if name not in stage.trainable}
+    frozen = sharding.place(frozen, sharding.of_state(mesh, frozen))
     taken = int(state.train.step)
     per_validation = config.steps_per_call * config.calls_per_validation
+    data = feed.calls(
+        train, key, mesh,
+        batch_size=config.batch_size, num_steps=config.steps_per_call, first_step=taken, total_steps=total,
+    )  # fmt: skip
+    key = sharding.place(key, sharding.replicated(mesh))
 
     while taken < total and not _stopped_early(state, config):
-        trained, steps = call(state.train, frozen, key, train)
+        trained, steps = call(state.train, frozen, key, next(data))
         state = state._replace(train=trained)
         taken += config.steps_per_call
         failed, steps = jax.device_get((trained.failed_step, steps))
         validated = None
         if failed < 0 and (taken % per_validation == 0 or taken == total):
-            loss = validate(state.train.trainable, frozen, key, validation)
+            loss = validate(state.train.trainable, frozen, key)
             state = _judge(state, loss, config)
             validated = float(loss)
         metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
         on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
         if failed >= 0:
-            raise NonFiniteError(stage.name, int(failed), {**params, **state.train.trainable})
+            raise NonFiniteError(stage.name, int(failed), {**params, **_local(state.train.trainable)})
         if validated is not None and not np.isfinite(state.best_loss):
-            raise NonFiniteError(stage.name, taken, {**params, **state.train.trainable}, what="validation loss")
+            raise NonFiniteError(stage.name, taken, {**params, **_local(state.train.trainable)}, what="validation loss")
         stopping = should_stop()
         if checkpoints is not None and (validated is not None or stopping):
             checkpoints.save(state, step=taken)
         if stopping and taken < total:
-            return {**params, **state.train.trainable}, False
-    return {**params, **state.best}, True
+            return {**params, **_local(state.train.trainable)}, False
+    return {**params, **_local(state.best)}, True
 
 
 def check_batch(num_examples: int, batch_size: int, mesh: Mesh | None = None) -> None:
@@ -215,8 +224,11 @@ def check_batch(num_examples: int, batch_size: int, mesh: Mesh | None = None) ->
 
 
 def prepare(stage: base.Stage, params: types.Params, data: types.Batch, *, batch_size: int) -> Any:
-    """Returns what the stage's loss takes: `data` itself, or what the frozen parts make of them, computed in batches."""
-    if stage.prepare is None:
+    """Returns what the stage's loss takes: `data` itself, or what the frozen parts make of them, computed in batches.
+
+    Data in files come back as they are: `fit` prepares them batch by batch.
+    """
+    if stage.prepare is None or feed.is_streamed(data):
         return data
     num_examples = len(jax.tree.leaves(data)[0])
     compute = jax.jit(stage.prepare)
@@ -258,6 +270,16 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
     )
 
 
+def _make_validation(stage: base.Stage, data: Any, mesh: Mesh, config: Config) -> Callable[..., types.Array]:
+    """Returns (trainable, frozen, key) -> the mean loss `[]` over the validation data, which lie on the device or stream."""
+    if feed.is_streamed(data):
+        validate = step.make_streamed_validation(feed.as_it_goes(stage), batch_size=config.batch_size)
+        return lambda *args: validate(*args, feed.batches(data, mesh, batch_size=config.batch_size))
+    validate = step.make_validation(stage, mesh, batch_size=config.batch_size)
+    data = sharding.place(data, sharding.replicated(mesh))
+    return lambda *args: validate(*args, data)
+
+
 def _initial_state(stage, params, optimizer) -> FitState:
     train = initial_train_state(stage, params, optimizer)
     return FitState(
@@ -270,6 +292,11 @@ def _initial_state(stage, params, optimizer) -> FitState:
 
 def _copy(tree):
     return jax.tree.map(jnp.copy, tree)
+
+
+def _local(tree):
+    """Returns whole arrays on this process's first device, what every function outside training takes."""
+    return jax.tree.map(jnp.asarray, sharding.on_host(tree))
 
 
 def _judge(state: FitState, loss: types.Array, config: Config) -> FitState:

@@ -4,11 +4,12 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 import jax
+from jax.sharding import Mesh
 
 from jnf_jax import keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, processes
 
 _PREPARE_BATCH = 500
 
@@ -20,6 +21,7 @@ def train(
     *,
     settings: Mapping[str, fit.Config],
     folder: pathlib.Path | str | None = None,
+    mesh: Mesh | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
     on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -31,7 +33,8 @@ def train(
       key: of initialisation and training.
       data: with the splits `train` and `validation`.
       settings: stage -> how it is trained.
-      folder: where checkpoints and finished stages are kept and found; None keeps nothing.
+      folder: where checkpoints and finished stages are kept and found; None keeps nothing. Of several processes the first uses it.
+      mesh: devices; all of them where None.
       on_report: called after each compiled call.
       on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what newer
         checkpoints suffered, one line each.
@@ -43,15 +46,15 @@ def train(
     Raises:
       ValueError: as `check`.
     """
-    check(model, data, settings)
+    check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
     params = jax.jit(model.init)(keys.stream(key, "init"))
     for stage in model.stages:
-        done = finished(folder, stage)
+        done = None if folder is None else processes.shared(finished(folder, stage))
         if done is not None and (best := done.latest(_owned(stage, params))) is not None:
             params = {**params, **best}
             continue
-        states = None if folder is None else checkpoint.Directory(folder / "checkpoints" / stage.name)
+        states = None if folder is None else processes.shared(checkpoint.Directory(folder / "checkpoints" / stage.name))
         on_resume(stage.name, (states.newest() or 0) if states else 0, states.damaged if states else [])
         if stage.begin is not None:
             params = stage.begin(params)
@@ -70,6 +73,7 @@ def train(
                 train_data,
                 validation,
                 config=settings[stage.name],
+                mesh=mesh,
                 checkpoints=states,
                 on_report=on_report,
                 should_stop=should_stop,
@@ -82,13 +86,20 @@ def train(
     return params, True
 
 
-def check(model: base.Model, data: Mapping[str, source.Source], settings: Mapping[str, fit.Config]) -> None:
+def check(
+    model: base.Model,
+    data: Mapping[str, source.Source],
+    settings: Mapping[str, fit.Config],
+    *,
+    mesh: Mesh | None = None,
+) -> None:
     """Checks, before anything is compiled or written, that a model can be trained on these data by these settings.
 
     Args:
       model: the model.
       data: with the splits `train` and `validation`.
       settings: stage -> how it is trained.
+      mesh: devices; all of them where None.
 
     Raises:
       ValueError: if a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them; a batch is larger than the data or does not split over the
@@ -98,7 +109,7 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
     for config in settings.values():
-        fit.check_batch(len(data["train"]), config.batch_size)
+        fit.check_batch(len(data["train"]), config.batch_size, mesh)
     key = jax.random.key(0)
     params = jax.eval_shape(model.init, key)
     lacking = any(data[split].masks for split in ("train", "validation"))

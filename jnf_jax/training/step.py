@@ -1,10 +1,10 @@
-"""The compiled inner loop: K training steps in one call, on data that stay on the device.
+"""The compiled inner loop: K training steps in one call, on data that stay on the device or on K batches that were brought there.
 
 A step's randomness depends on the stage's key and the step's number alone, and an epoch's permutation on the epoch's, so that a run
 continued from any step is bit for bit the run that was never stopped.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -46,12 +46,13 @@ def make_train_call(
     batch_size: int,
     num_steps: int,
     total_steps: int | None = None,
+    streamed: bool = False,
 ) -> TrainCall:
     """Returns a jitted function (state, frozen params, stage key, data) -> (state, report) that takes `num_steps` steps.
 
-    `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. From a loss or
-    gradient that is not finite on, the parameters stay as they are. `total_steps`, those of the whole stage, are what an annealed loss
-    goes by; no other needs them.
+    `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. Where `streamed`, it
+    is the batches themselves, leaves `[num_steps, batch_size, ..]`. From a loss or gradient that is not finite on, the parameters stay as
+    they are. `total_steps`, those of the whole stage, are what an annealed loss goes by; no other needs them.
 
     Raises:
       ValueError: if the stage's loss is annealed and the steps of the whole stage are not given.
@@ -59,28 +60,44 @@ def make_train_call(
     if stage.annealed is not None and total_steps is None:
         raise ValueError(f"Expected total_steps for stage {stage.name!r}, whose loss is annealed, got None.")
 
+    def update(state, frozen, key, batch):
+        batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
+        state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
+        return jax.lax.with_sharding_constraint(state, sharding.of_state(mesh, state)), report
+
     def call(state, frozen, key, data):
         num_examples = len(jax.tree.leaves(data)[0])
         per_epoch = num_examples // batch_size
 
         def permutation(step):
-            return jax.random.permutation(keys.stream(key, "epoch", step // per_epoch), num_examples)
+            return permuted(key, step // per_epoch, num_examples)
 
         def one_step(carry, _):
             state, order = carry
             position = state.step % per_epoch
             order = jax.lax.cond(position == 0, lambda: permutation(state.step), lambda: order)
             rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
-            batch = jax.tree.map(lambda leaf: leaf[rows], data)
-            batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
-            state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
+            state, report = update(state, frozen, key, jax.tree.map(lambda leaf: leaf[rows], data))
             return (state, order), report
 
         carry = (state, permutation(state.step))
         (state, _), reports = jax.lax.scan(one_step, carry, length=num_steps)
         return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
 
-    return jax.jit(call, donate_argnums=0)
+    def call_on_batches(state, frozen, key, batches):
+        def one_step(state, _):
+            number = state.step % num_steps
+            return update(state, frozen, key, jax.tree.map(lambda leaf: leaf[number], batches))
+
+        state, reports = jax.lax.scan(one_step, state, length=num_steps)
+        return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
+
+    return jax.jit(call_on_batches if streamed else call, donate_argnums=0)
+
+
+def permuted(key: types.Array, epoch: types.Array | int, num_examples: int) -> types.Array:
+    """Returns the order `[num_examples]` of an epoch's examples, given the stage's key."""
+    return jax.random.permutation(keys.stream(key, "epoch", epoch), num_examples)
 
 
 def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps: int | None) -> tuple[TrainState, Steps]:
@@ -106,7 +123,7 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps
 
 
 def make_validation(
-    stage: base.Stage, *, batch_size: int
+    stage: base.Stage, mesh: Mesh, *, batch_size: int
 ) -> Callable[[types.Params, types.Params, types.Array, Any], types.Array]:
     """Returns a jitted function (trainable, frozen, key, data) -> mean loss `[]` over all examples, the last batch smaller.
 
@@ -119,6 +136,8 @@ def make_validation(
         full = num_examples // batch_size
 
         def loss(step, batch):
+            if len(jax.tree.leaves(batch)[0]) % mesh.size == 0:
+                batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
             return stage.loss(params, keys.stream(key, "validation", step), batch)[0]
 
         total = jnp.zeros(())
@@ -133,3 +152,25 @@ def make_validation(
         return total / num_examples
 
     return jax.jit(validate)
+
+
+def make_streamed_validation(
+    stage: base.Stage, *, batch_size: int
+) -> Callable[[types.Params, types.Params, types.Array, Iterable[Any]], types.Array]:
+    """Returns what `make_validation` returns, for batches that come one after another, each of `batch_size` examples but the last."""
+
+    @jax.jit
+    def loss(trainable, frozen, key, step, batch):
+        return stage.loss({**frozen, **trainable}, keys.stream(key, "validation", step), batch)[0]
+
+    def validate(trainable, frozen, key, batches):
+        total, num_examples = 0.0, 0
+        for number, batch in enumerate(batches):
+            size = len(jax.tree.leaves(batch)[0])
+            if stage.whole_batches and number and size < batch_size:
+                continue
+            total += size * float(loss(trainable, frozen, key, jnp.int32(number), batch))
+            num_examples += size
+        return jnp.asarray(total / num_examples)
+
+    return validate
