@@ -121,8 +121,8 @@ class Checkpoints(Protocol):
     def latest(self, like: FitState) -> FitState | None:
         """Returns the newest state, None where there is none."""
 
-    def save(self, state: FitState, *, step: int) -> None:
-        """Keeps a state; returns once it is safe."""
+    def save(self, state: FitState, *, step: int, loss: float | None) -> None:
+        """Keeps a state and the validation loss it has, if any; returns once its arrays may be overwritten."""
 
 
 def fit(
@@ -137,6 +137,8 @@ def fit(
     checkpoints: Checkpoints | None = None,
     on_report: Callable[[Report], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
+    should_save: Callable[[bool], bool] = lambda validated: validated,
+    pace: Callable[[int], int] | None = None,
 ) -> tuple[types.Params, bool]:
     """Trains one stage.
 
@@ -150,7 +152,9 @@ def fit(
       mesh: devices; all of them where None.
       checkpoints: where states go and come from.
       on_report: called after each compiled call.
-      should_stop: asked after each call; true ends the stage early with its state saved.
+      should_stop: asked after each call, or part of one; true ends the stage early with its state saved.
+      should_save: asked after each call, given whether it ended in a validation; the stage's last state is saved always.
+      pace: asked for the number of steps to take at once, given those left in the call, before `should_stop` is asked again; None takes them all.
 
     Returns:
       params with the stage's best weights, and whether the stage ran to its end.
@@ -178,13 +182,24 @@ def fit(
         state = jax.device_put(restored, everywhere)
     taken = int(state.train.step)
     per_validation = config.steps_per_call * config.calls_per_validation
+    reports: list[tuple[int, step.Steps]] = []  # of the parts of a call
+    if taken < total:  # compiled while nothing would be lost
+        validate = validate.lower(state.train.trainable, frozen, key, validation).compile()
 
     while taken < total and not _stopped_early(state, config):
-        trained, steps = call(state.train, frozen, key, train)
+        num = left = config.steps_per_call - taken % config.steps_per_call
+        if pace is not None:
+            num = max(1, min(left, pace(left)))
+        whole = pace is None and left == config.steps_per_call
+        trained, steps = call(state.train, frozen, key, train, None if whole else jax.device_put(np.int32(num), everywhere))
         state = state._replace(train=trained)
-        taken += config.steps_per_call
+        taken += num
         failed, steps = jax.device_get((trained.failed_step, steps))
-        validated = None
+        reports.append((num, steps))
+        validated, stopping = None, should_stop()
+        if num < left and failed < 0 and not stopping:
+            continue
+        steps, reports = _mean(reports), []
         if failed < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key, validation)
             state = _judge(state, loss, config)
@@ -195,9 +210,9 @@ def fit(
             raise NonFiniteError(stage.name, int(failed), {**params, **state.train.trainable})
         if validated is not None and not np.isfinite(state.best_loss):
             raise NonFiniteError(stage.name, taken, {**params, **state.train.trainable}, what="validation loss")
-        stopping = should_stop()
-        if checkpoints is not None and (validated is not None or stopping):
-            checkpoints.save(state, step=taken)
+        ended = taken == total or _stopped_early(state, config)
+        if checkpoints is not None and (stopping or ended or should_save(validated is not None)):
+            checkpoints.save(state, step=taken, loss=validated)
         if stopping and taken < total:
             return {**params, **state.train.trainable}, False
     return {**params, **state.best}, True
@@ -255,6 +270,14 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
         opt_state=optimizer.init(trainable),
         rate_scale=jnp.ones(()),
         failed_step=jnp.full((), -1, jnp.int32),
+    )
+
+
+def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:
+    """Returns the mean over a call, given the means over its parts."""
+    total = sum(num for num, _ in reports)
+    return jax.tree.map(
+        lambda *leaves: sum(n * x for (n, _), x in zip(reports, leaves, strict=True)) / total, *(r for _, r in reports)
     )
 
 

@@ -35,7 +35,7 @@ class Steps(NamedTuple):
     metrics: dict[str, types.Array]  # [] each
 
 
-TrainCall = Callable[[TrainState, types.Params, types.Array, Any], tuple[TrainState, Steps]]
+TrainCall = Callable[..., tuple[TrainState, Steps]]  # of (state, frozen params, stage key, data, number of steps)
 
 
 def make_train_call(
@@ -47,7 +47,9 @@ def make_train_call(
     num_steps: int,
     total_steps: int | None = None,
 ) -> TrainCall:
-    """Returns a jitted function (state, frozen params, stage key, data) -> (state, report) that takes `num_steps` steps.
+    """Returns a jitted function (state, frozen params, stage key, data, num=None) -> (state, report) that takes `num_steps` steps.
+
+    With `num` `[]` int32 it takes so many instead; one compiled program serves any number.
 
     `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. From a loss or
     gradient that is not finite on, the parameters stay as they are. `total_steps`, those of the whole stage, are what an annealed loss
@@ -59,26 +61,32 @@ def make_train_call(
     if stage.annealed is not None and total_steps is None:
         raise ValueError(f"Expected total_steps for stage {stage.name!r}, whose loss is annealed, got None.")
 
-    def call(state, frozen, key, data):
+    def call(state, frozen, key, data, num=None):
         num_examples = len(jax.tree.leaves(data)[0])
         per_epoch = num_examples // batch_size
 
         def permutation(step):
             return jax.random.permutation(keys.stream(key, "epoch", step // per_epoch), num_examples)
 
-        def one_step(carry, _):
-            state, order = carry
+        def one_step(state, order):
             position = state.step % per_epoch
             order = jax.lax.cond(position == 0, lambda: permutation(state.step), lambda: order)
             rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
             batch = jax.tree.map(lambda leaf: leaf[rows], data)
             batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
             state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
-            return (state, order), report
+            return state, order, report
 
-        carry = (state, permutation(state.step))
-        (state, _), reports = jax.lax.scan(one_step, carry, length=num_steps)
-        return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
+        def add_step(_, carry):
+            *carry, total = carry
+            *carry, report = one_step(*carry)
+            return *carry, jax.tree.map(jnp.add, total, report)
+
+        num = num_steps if num is None else num
+        order = permutation(state.step)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_step, state, order)[-1])
+        state, _, total = jax.lax.fori_loop(0, num, add_step, (state, order, nothing))
+        return state, jax.tree.map(lambda leaf: leaf / num, total)
 
     return jax.jit(call, donate_argnums=0)
 
