@@ -9,18 +9,22 @@ inference_gap.json  the same          taken.json             stages of another r
 import contextlib
 import dataclasses
 import difflib
+import errno
 import fcntl
 import functools
+import hashlib
 import importlib
 import importlib.util
 import json
 import os
 import pathlib
 import platform
+import shutil
 import sys
 import types
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from typing import Any
 
 import jax
 import tyro
@@ -30,9 +34,15 @@ from jnf_jax import configs
 from jnf_jax.data import files, source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, sharded
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_TRAINED = ("checkpoints", "params")
+_CONTENT = (
+    *("checkpoints*", "params*", "failed", "metrics.jsonl", "taken.json", "evaluation*.json", "inference_gap*.json"),
+    *("product_gap", "samples", "figures", "environment.json", "config.json"),  # its config marks the folder to the last
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,27 +129,46 @@ class Splits(Mapping):
 
 
 def build(config: Config) -> tuple[base.Model, Splits]:
-    """Returns the model and the splits of its data."""
+    """Returns the model, which takes any number of observations and splits them over all devices, and the splits of its data."""
     data = Splits(config.data)
-    return configs.build(config.model, data["test"].specs), data
+    return sharded.over(configs.build(config.model, data["test"].specs)), data
 
 
-def check_free(workdir: pathlib.Path, config: Config, *, resume: bool) -> None:
+def check_free(workdir: pathlib.Path, config: Config) -> None:
     """Checks that a run's folder is new, or holds this very experiment.
 
+    A damaged config.json is no trouble where environment.json tells that the run had this config.
+
     Raises:
-      ValueError: if the folder holds a run and `resume` is off, or a run of another config.
+      ValueError: if the folder holds a run of another config, or nobody knows which.
     """
-    if not (workdir / "config.json").exists():
+    if not _present(workdir / "config.json"):
+        if found := [name for name in _TRAINED if (workdir / name).is_dir() and any((workdir / name).iterdir())]:
+            raise ValueError(
+                f"Expected a config.json beside {workdir / found[0]}, got none: put it back, or start again with --overwrite."
+            )
         return
-    if not resume:
+    try:
+        known = load(workdir)
+    except ValueError as error:
+        if _recorded_sum(workdir) == _sum(configs.to_json(config)):
+            return
+        raise ValueError(f"{error} Start again with --overwrite, or put the file back.") from error
+    if differing := checkpoint.differences(configs.to_json(known), configs.to_json(config)) | _order(known, config):
         raise ValueError(
-            f"Expected an empty work directory, got a run in {workdir}: continue it with --resume, or choose another."
+            f"Expected the config of the run in {workdir}, got other values (the run's -> these): {checkpoint.told(differing)}. "
+            "Continue it with the arguments that began it, choose another --workdir, or start again with --overwrite."
         )
-    if differing := _differences(configs.to_json(load(workdir)), configs.to_json(config)):
-        raise ValueError(
-            f"Expected the config of the run in {workdir}, got other values of {differing}: it is continued by the very arguments that began it."
-        )
+
+
+def remove(workdir: pathlib.Path) -> None:
+    """Removes what a run left in its folder; other files stay."""
+    for name in _CONTENT:
+        for path in workdir.glob(name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def create(workdir: pathlib.Path, config: Config) -> None:
@@ -151,7 +180,7 @@ def create(workdir: pathlib.Path, config: Config) -> None:
     configs.from_json(configs.to_json(config))
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoint.write_json(workdir / "config.json", configs.to_json(config))
-    checkpoint.write_json(workdir / "environment.json", _environment())
+    checkpoint.write_json(workdir / "environment.json", _environment() | {"config_sha256": _sum(configs.to_json(config))})
 
 
 def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
@@ -169,7 +198,7 @@ def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
             "training": {stage: configs.to_json(config.training.get(stage))},
         }
 
-    return _differences(settings(first), settings(other))
+    return [*checkpoint.differences(settings(first), settings(other)), *_order(first, other)]
 
 
 def label(workdir: pathlib.Path) -> str:
@@ -182,12 +211,22 @@ def load(workdir: pathlib.Path) -> Config:
     """Returns the config of a run.
 
     Raises:
-      ValueError: if there is no run in the folder.
+      ValueError: if there is no run in the folder, or its config.json is damaged.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if not _present(path):
         raise ValueError(f"Expected a run's folder with a config.json, got {workdir}.")
-    return configs.from_json(json.loads(path.read_text()))
+    try:
+        value = checkpoint.read_json(path)
+        if not isinstance(config := configs.from_json(value), Config):
+            raise ValueError(f"{path} holds no experiment")
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, RecursionError) as error:
+        raise ValueError(f"Expected the config of a run in {path}, got a damaged file: {error}.") from error
+    if _recorded_sum(workdir) not in (None, _sum(value)):
+        raise ValueError(
+            f"Expected the config that the run in {workdir} was begun with, got another: {path} has changed since."
+        )
+    return config
 
 
 @contextlib.contextmanager
@@ -197,8 +236,12 @@ def lease(workdir: pathlib.Path) -> Iterator[None]:
     Raises:
       ValueError: if another process holds it.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as file:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / ".lock").open("a")
+    except OSError as error:
+        raise ValueError(f"Expected a work directory that can be written, got {workdir}: {error.strerror}.") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -225,6 +268,23 @@ def main(function) -> None:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        print(f"error: Expected files that can be written, got {error.strerror!r}{where}.", file=sys.stderr)
+        sys.exit(2)
+
+
+def check_counts(arguments: Any, *names: str, least: int = 1) -> None:
+    """Checks that numbers on the command line make sense.
+
+    Raises:
+      ValueError: if one is smaller than `least`.
+    """
+    for name in names:
+        if (value := getattr(arguments, name)) < least:
+            raise ValueError(f"Expected --{name.replace('_', '-')} of at least {least}, got {value}.")
 
 
 def _environment() -> dict:
@@ -238,9 +298,23 @@ def _environment() -> dict:
     }
 
 
-def _differences(old, new, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
-        if path == "data.specs" and list(old) != list(new):  # modalities have an order, and networks are trained in it
-            return [path]
-        return [d for k in sorted({*old, *new}) for d in _differences(old.get(k), new.get(k), f"{path}.{k}".lstrip("."))]
-    return [] if old == new else [path]
+def _order(first: Config, other: Config) -> dict[str, tuple[list[str], list[str]]]:
+    """Returns the modalities of both where they have another order, in which networks are trained."""
+    specs = [list(getattr(config.data, "specs", None) or {}) for config in (first, other)]
+    return {} if specs[0] == specs[1] else {"data.specs": tuple(specs)}
+
+
+def _present(path: pathlib.Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _sum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _recorded_sum(workdir: pathlib.Path) -> str | None:
+    """Returns the sha256 of the config that a run was begun with, None where nothing tells it."""
+    try:
+        return checkpoint.read_json(workdir / "environment.json")["config_sha256"]
+    except (checkpoint.DamagedError, KeyError, TypeError, IndexError):
+        return None

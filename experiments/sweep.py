@@ -67,7 +67,7 @@ def finish(arguments: Arguments, model: str, seed: int) -> pathlib.Path:
 
 def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, shared: pathlib.Path) -> list[list[str]]:
     """Returns what is still to be done for one run."""
-    train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--resume", "--seed", str(seed)]
+    train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--seed", str(seed)]
     train += ["--quick"] if arguments.quick else []
     first = arguments.models[0]
     found = [experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model)]

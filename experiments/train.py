@@ -1,24 +1,22 @@
 """Trains all stages of an experiment.
 
-    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [any field of the config]
 
-SIGTERM and Ctrl-C end the run after the current call with its state saved; `--resume` continues it, bit for bit.
+The same command continues a run that was ended, bit for bit. SIGTERM and Ctrl-C end it with its state saved and exit code 130.
 """
 
 import argparse
 import pathlib
 import shutil
-import signal
 import sys
 
 import jax
 from jax.sharding import Mesh
 
-from experiments import cluster, experiment, settings
+from experiments import cluster, experiment, settings, stopping
+from jnf_jax import types
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, processes, stages, writers
-
-_INTERRUPTED = 130  # exit code
 
 
 def main() -> int:
@@ -27,7 +25,14 @@ def main() -> int:
     parser.add_argument("experiment", nargs="?", help="a name of `jnf-jax list`, or the path of a file that exports CONFIG")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="the experiment's size for two CPU cores, where it has one")
-    parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run in the folder and start again")
+    parser.add_argument("--restore", choices=("newest", "strict"), default="newest",
+                        help="newest: damaged checkpoints are passed over; strict: they are an error")  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-minutes", type=float, help="minutes between checkpoints; at every validation where not given"
+    )
+    parser.add_argument("--keep-every", type=int, help="keep the checkpoints at multiples of so many steps as well")
+    parser.add_argument("--watchdog", type=float, help="end the process where it does not move for so many seconds")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
     cluster.add_flags(parser)
@@ -48,93 +53,119 @@ def main() -> int:
     config = experiment.parse(config, overrides, program=f"{parser.prog} {arguments.experiment}")
     if arguments.workdir is None:
         raise ValueError("Expected the run's folder, got no --workdir.")
+    if arguments.checkpoint_minutes is not None and not arguments.checkpoint_minutes > 0:
+        raise ValueError(f"Expected --checkpoint-minutes of more than 0, got {arguments.checkpoint_minutes}.")
     mesh = cluster.mesh(arguments)
     config = cluster.with_batch(config, mesh, arguments)
-    with cluster.lease(arguments.workdir):
-        taken = (arguments.init_from, arguments.init_stages) if arguments.init_from else None
-        return train(config, arguments.workdir, resume=arguments.resume, taken=taken, mesh=mesh)
+    stop = stopping.Stop(watchdog=arguments.watchdog)
+    policy = checkpoint.Policy(keep_every=arguments.keep_every, strict=arguments.restore == "strict")
+    with stop.listening(), cluster.lease(arguments.workdir):
+        return train(
+            config,
+            arguments.workdir,
+            overwrite=arguments.overwrite,
+            taken=(arguments.init_from, arguments.init_stages) if arguments.init_from else None,
+            stop=stop,
+            policy=policy,
+            minutes=arguments.checkpoint_minutes,
+            mesh=mesh,
+        )
 
 
 def train(
     config: experiment.Config,
     workdir: pathlib.Path,
     *,
-    resume: bool,
-    taken: tuple[pathlib.Path, list[str] | None] | None = None,
-    mesh: Mesh | None = None,
+    overwrite: bool,
+    taken: tuple[pathlib.Path, list[str] | None] | None,
+    stop: stopping.Stop,
+    policy: checkpoint.Policy,
+    minutes: float | None,
+    mesh: Mesh,
 ) -> int:
-    """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
-    processes.from_first(lambda: experiment.check_free(workdir, config, resume=resume))
+    """Trains in `workdir`, or continues there; returns the exit code.
+
+    Args:
+      config: the experiment.
+      workdir: folder of the run.
+      overwrite: whether a run that is there is removed.
+      taken: another run's folder and the names of its stages to start from.
+      stop: asked whether to stop.
+      policy: of checkpoints.
+      minutes: between checkpoints; None: at every validation.
+      mesh: devices.
+    """
+    if not overwrite:
+        processes.from_first(lambda: experiment.check_free(workdir, config))
     model, data = experiment.build(config)
     stages.check(model, data, config.training, mesh=mesh)
+    key = jax.random.key(config.seed)
 
     def begin() -> None:
         if taken is not None:
-            _check_taken(config, model, *taken, workdir)
+            _check_taken(config, model, *taken, None if overwrite else workdir)
+        if overwrite:
+            experiment.remove(workdir)
         experiment.create(workdir, config)
         if taken is not None:
-            _take_over(model, *taken, workdir)
+            _take_over(model, key, *taken, workdir)
 
     processes.from_first(begin)
-    stop = _catch_signals()
+    due = None if minutes is None else writers.Every(minutes)
     metrics = writers.MetricsFile(workdir / "metrics.jsonl") if processes.is_first() else None
     with writers.Progress() as progress:
+
+        def say(line: str):
+            progress.say(f"warning: {line}")
 
         def on_report(report: fit.Report):
             if metrics is None:
                 return
-            metrics.write(report)
+            try:
+                metrics.write(report)
+            except OSError as error:  # a full disk costs rows, and the run goes on
+                say(f"metrics were not written: {error.strerror}")
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
 
         def on_resume(stage: str, step: int, damaged: list[str]):
+            stop.at_rest()
             if metrics is None:
                 return
             metrics.rewind(stage, step)
             for line in damaged:
-                progress.say(f"warning: checkpoint passed over, {line}")
+                say(f"passed over: {line}")
             if step:
                 progress.say(f"stage {stage}: continuing at step {step}")
 
         try:
             _, complete = stages.train(
                 model,
-                jax.random.key(config.seed),
+                key,
                 data,
                 settings=config.training,
                 folder=workdir,
                 mesh=mesh,
                 on_report=on_report,
                 on_resume=on_resume,
-                should_stop=lambda: processes.any_process(bool(stop)),
+                should_stop=stop.asked,
+                should_save=(lambda _: processes.any_process(due())) if due else (lambda validated: validated),
+                pace=writers.Pace() if jax.process_count() == 1 else None,
+                policy=policy,
+                on_trouble=lambda line: say(f"not saved, training goes on: {line}"),
             )
         finally:
             if metrics is not None:
                 metrics.close()
     if not complete:
-        number = stop[0] if stop else "of another process"
-        print(f"stopped by signal {number}; continue with --resume", file=sys.stderr)
-        return _INTERRUPTED
+        print("stopped by a signal, the state is saved; the same command continues", file=sys.stderr)
+        return stopping.INTERRUPTED
     if processes.is_first():
         print(f"trained: {workdir}")
     return 0
 
 
-def _catch_signals() -> list[int]:
-    """Returns a list that the first SIGTERM or SIGINT is put into; a second one ends the process at once."""
-    received: list[int] = []
-
-    def handler(number, frame):
-        del frame
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handler)
-    return received
-
-
 def _check_taken(
-    config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path
+    config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path | None
 ) -> None:
     """Checks that another run's stages are what this experiment's would be, and that they belong together.
 
@@ -155,12 +186,14 @@ def _check_taken(
         if (digests := stages.finished(other, stage).digests()) is None:
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
         stages.check_fits(model, other, name)
-        if stages.finished(workdir, stage).digests() not in (None, digests):
+        if workdir is not None and stages.finished(workdir, stage).digests() not in (None, digests):
             raise ValueError(f"Expected no stage {name!r} yet in {workdir}, or that of {other}, got another.")
 
 
-def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> None:
-    """Copies finished stages of another run, as far as they are not here already."""
+def _take_over(
+    model: base.Model, key: types.Array, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path
+) -> None:
+    """Copies finished stages of another run, as far as they are not here already, and makes them those of this run's key."""
     taken = _stages(model, names)
     checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
     for stage in taken:
@@ -172,6 +205,7 @@ def _take_over(model: base.Model, other: pathlib.Path, names: list[str] | None, 
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(other / "params" / stage.name, unfinished)
         shutil.rmtree(target, ignore_errors=True)  # what a killed process left
+        checkpoint.Directory(unfinished).adopt({"key": stages.key_words(key)})
         unfinished.rename(target)
 
 

@@ -121,8 +121,8 @@ class Checkpoints(Protocol):
     def latest(self, like: FitState) -> FitState | None:
         """Returns the newest state, None where there is none."""
 
-    def save(self, state: FitState, *, step: int) -> None:
-        """Keeps a state; returns once it is safe."""
+    def save(self, state: FitState, *, step: int, loss: float | None) -> None:
+        """Keeps a state and the validation loss it has, if any; returns once its arrays may be overwritten."""
 
 
 def fit(
@@ -137,6 +137,8 @@ def fit(
     checkpoints: Checkpoints | None = None,
     on_report: Callable[[Report], None] = lambda report: None,
     should_stop: Callable[[], bool] = lambda: False,
+    should_save: Callable[[bool], bool] = lambda validated: validated,
+    pace: Callable[[int], int] | None = None,
 ) -> tuple[types.Params, bool]:
     """Trains one stage.
 
@@ -150,7 +152,9 @@ def fit(
       mesh: devices; all of them where None.
       checkpoints: where states go and come from.
       on_report: called after each compiled call.
-      should_stop: asked after each call; true ends the stage early with its state saved.
+      should_stop: asked after each call, or part of one; true ends the stage early with its state saved.
+      should_save: asked after each call, given whether it ended in a validation; the stage's last state is saved always.
+      pace: asked for the number of steps to take at once, given those left in the call, before `should_stop` is asked again; None takes them all.
 
     Returns:
       params with the stage's best weights, and whether the stage ran to its end.
@@ -172,7 +176,6 @@ def fit(
         total_steps=total,
         streamed=feed.is_streamed(train),
     )
-    validate = _make_validation(stage, validation, mesh, config)
 
     state = _initial_state(stage, params, optimizer)
     if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
@@ -182,18 +185,33 @@ def fit(
     frozen = sharding.place(frozen, sharding.of_state(mesh, frozen))
     taken = int(state.train.step)
     per_validation = config.steps_per_call * config.calls_per_validation
-    data = feed.calls(
+    reports: list[tuple[int, step.Steps]] = []  # of the parts of a call
+    feeding = feed.calls(
         train, key, mesh,
         batch_size=config.batch_size, num_steps=config.steps_per_call, first_step=taken, total_steps=total,
     )  # fmt: skip
-    key = sharding.place(key, sharding.replicated(mesh))
+    data, everywhere = None, sharding.replicated(mesh)
+    key = sharding.place(key, everywhere)
+    validate = None
+    if taken < total:  # compiled while nothing would be lost
+        validate = _make_validation(stage, validation, mesh, config, state.train.trainable, frozen, key)
 
     while taken < total and not _stopped_early(state, config):
-        trained, steps = call(state.train, frozen, key, next(data))
+        num = left = config.steps_per_call - taken % config.steps_per_call
+        if data is None or left == config.steps_per_call:
+            data = next(feeding)
+        if pace is not None:
+            num = max(1, min(left, pace(left)))
+        whole = pace is None and left == config.steps_per_call
+        trained, steps = call(state.train, frozen, key, data, None if whole else sharding.place(np.int32(num), everywhere))
         state = state._replace(train=trained)
-        taken += config.steps_per_call
+        taken += num
         failed, steps = jax.device_get((trained.failed_step, steps))
-        validated = None
+        reports.append((num, steps))
+        validated, stopping = None, should_stop()
+        if num < left and failed < 0 and not stopping:
+            continue
+        steps, reports = _mean(reports), []
         if failed < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key)
             state = _judge(state, loss, config)
@@ -204,9 +222,9 @@ def fit(
             raise NonFiniteError(stage.name, int(failed), {**params, **_local(state.train.trainable)})
         if validated is not None and not np.isfinite(state.best_loss):
             raise NonFiniteError(stage.name, taken, {**params, **_local(state.train.trainable)}, what="validation loss")
-        stopping = should_stop()
-        if checkpoints is not None and (validated is not None or stopping):
-            checkpoints.save(state, step=taken)
+        ended = taken == total or _stopped_early(state, config)
+        if checkpoints is not None and (stopping or ended or should_save(validated is not None)):
+            checkpoints.save(state, step=taken, loss=validated)
         if stopping and taken < total:
             return {**params, **_local(state.train.trainable)}, False
     return {**params, **_local(state.best)}, True
@@ -270,14 +288,25 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
     )
 
 
-def _make_validation(stage: base.Stage, data: Any, mesh: Mesh, config: Config) -> Callable[..., types.Array]:
-    """Returns (trainable, frozen, key) -> the mean loss `[]` over the validation data, which lie on the device or stream."""
+def _make_validation(stage: base.Stage, data: Any, mesh: Mesh, config: Config, *args: Any) -> Callable[..., types.Array]:
+    """Returns (trainable, frozen, key) -> the mean loss `[]` over the validation data, which lie on the device or stream.
+
+    It is compiled for arguments like `args`.
+    """
     if feed.is_streamed(data):
         validate = step.make_streamed_validation(feed.as_it_goes(stage), batch_size=config.batch_size)
         return lambda *args: validate(*args, feed.batches(data, mesh, batch_size=config.batch_size))
-    validate = step.make_validation(stage, mesh, batch_size=config.batch_size)
     data = sharding.place(data, sharding.replicated(mesh))
+    validate = step.make_validation(stage, mesh, batch_size=config.batch_size).lower(*args, data).compile()
     return lambda *args: validate(*args, data)
+
+
+def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:
+    """Returns the mean over a call, given the means over its parts."""
+    total = sum(num for num, _ in reports)
+    return jax.tree.map(
+        lambda *leaves: sum(n * x for (n, _), x in zip(reports, leaves, strict=True)) / total, *(r for _, r in reports)
+    )
 
 
 def _initial_state(stage, params, optimizer) -> FitState:

@@ -1,17 +1,23 @@
-"""Training all stages of a model in turn; a finished stage is kept and never trained again."""
+"""Training all stages of a model in turn; a finished stage is kept and never trained again.
+
+A finished stage that was damaged comes back from its own checkpoints, or is trained again where those are damaged too.
+"""
 
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
-from jnf_jax import keys, types
+from jnf_jax import configs, keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, processes
 
 _PREPARE_BATCH = 500
+_DEFAULT = checkpoint.Policy()
 
 
 def train(
@@ -25,6 +31,10 @@ def train(
     on_report: Callable[[fit.Report], None] = lambda report: None,
     on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
+    should_save: Callable[[bool], bool] = lambda validated: validated,
+    pace: Callable[[int], int] | None = None,
+    policy: checkpoint.Policy = _DEFAULT,
+    on_trouble: Callable[[str], None] = lambda line: None,
 ) -> tuple[types.Params, bool]:
     """Trains every stage that is not finished yet.
 
@@ -36,26 +46,44 @@ def train(
       folder: where checkpoints and finished stages are kept and found; None keeps nothing. Of several processes the first uses it.
       mesh: devices; all of them where None.
       on_report: called after each compiled call.
-      on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what newer
-        checkpoints suffered, one line each.
-      should_stop: asked after each compiled call.
+      on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what was
+        passed over because it was damaged, one line each.
+      should_stop: asked after each compiled call, or part of one.
+      should_save: as in `fit.fit`.
+      pace: as in `fit.fit`.
+      policy: which checkpoints are kept, and whether a damaged one is an error.
+      on_trouble: called with a line where a checkpoint could not be written; training goes on.
 
     Returns:
       params, and whether every stage ran to its end.
 
     Raises:
-      ValueError: as `check`.
+      ValueError: as `check`; if what the folder holds belongs to other settings, another key or other weights of the stages before.
+      checkpoint.DamagedError: if something there is damaged and the policy is strict.
+      checkpoint.SaveError: if the last state or a finished stage could not be written.
+      fit.NonFiniteError: as `fit.fit`; the weights before that step are in the folder's `failed`.
     """
     check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
     params = jax.jit(model.init)(keys.stream(key, "init"))
+    digests: dict[str, str | None] = {}  # stage -> of its finished weights
     for stage in model.stages:
-        done = None if folder is None else processes.shared(finished(folder, stage))
-        if done is not None and (best := done.latest(_owned(stage, params))) is not None:
-            params = {**params, **best}
-            continue
-        states = None if folder is None else processes.shared(checkpoint.Directory(folder / "checkpoints" / stage.name))
-        on_resume(stage.name, (states.newest() or 0) if states else 0, states.damaged if states else [])
+        about = about_stage(stage, key, settings, digests)
+        options = {"policy": policy, "about": about, "on_trouble": on_trouble}
+        done = states = None
+        passed_over: list[str] = []
+        if folder is not None:
+            done = processes.shared(checkpoint.Directory(folder / "params" / stage.name, **options))
+            best, lines = _whole(done, lambda d=done, s=stage, p=params: d.latest(_owned(s, p)))
+            passed_over += lines
+            if best is not None:
+                params = {**params, **best}
+                digests[stage.name] = checkpoint.digest(best)
+                continue
+            states = processes.shared(checkpoint.Directory(folder / "checkpoints" / stage.name, **options))
+            start, lines = _whole(states, states.newest)
+            passed_over += lines
+        on_resume(stage.name, (start or 0) if states else 0, passed_over)
         if stage.begin is not None:
             params = stage.begin(params)
         if stage.solve is not None:
@@ -66,24 +94,76 @@ def train(
             train_data, validation = (
                 fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
             )
-            params, complete = fit.fit(
-                stage,
-                params,
-                keys.stream(key, stage.name),
-                train_data,
-                validation,
-                config=settings[stage.name],
-                mesh=mesh,
-                checkpoints=states,
-                on_report=on_report,
-                should_stop=should_stop,
-            )
+            try:
+                params, complete = fit.fit(
+                    stage,
+                    params,
+                    keys.stream(key, stage.name),
+                    train_data,
+                    validation,
+                    config=settings[stage.name],
+                    mesh=mesh,
+                    checkpoints=states,
+                    on_report=on_report,
+                    should_stop=should_stop,
+                    should_save=should_save,
+                    pace=pace,
+                )
+            except fit.NonFiniteError as error:
+                if folder is not None:
+                    failed = processes.shared(checkpoint.Directory(folder / "failed" / stage.name))
+                    _keep(failed, _owned(stage, error.params), error.failed_step)
+                raise
             if not complete:
+                if states is not None:
+                    states.wait()
                 return params, False
             num_steps = settings[stage.name].num_steps
         if done is not None:
-            done.save(_owned(stage, params), step=num_steps)
+            states.settle()
+            _keep(done, _owned(stage, params), num_steps)
+        digests[stage.name] = checkpoint.digest(_owned(stage, params))
     return params, True
+
+
+def about_stage(
+    stage: base.Stage, key: types.Array, settings: Mapping[str, fit.Config], digests: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Returns what a stage's checkpoints belong to, as JSON values.
+
+    Args:
+      stage: the stage.
+      key: of the whole training.
+      settings: stage -> how it is trained.
+      digests: stage -> the digest of its finished weights, of those that this one is trained on.
+    """
+    return {
+        "stage": stage.name,
+        "key": key_words(key),
+        "settings": configs.to_json(settings.get(stage.name)),
+        "weights": {name: digests[name] for name in stage.needs if digests.get(name) is not None},
+    }
+
+
+def key_words(key: types.Array) -> list[int]:
+    """Returns a key as numbers."""
+    return [int(word) for word in np.ravel(jax.random.key_data(key))]
+
+
+def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple[Any | None, list[str]]:
+    """Returns what `restore` finds, None where all is damaged and was set aside, and what was passed over."""
+    try:
+        return restore(), list(directory.damaged)
+    except checkpoint.DamagedError:
+        if directory.policy.strict:
+            raise
+        lines = list(directory.damaged)
+        return None, [*lines, f"nothing whole was left, the folder is now {directory.set_aside()}"]
+
+
+def _keep(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:
+    directory.save(weights, step=step)
+    directory.wait()
 
 
 def check(
@@ -156,9 +236,9 @@ def check_fits(model: base.Model, folder: pathlib.Path, name: str) -> None:
     finished(folder, stage).check(_owned(stage, params))
 
 
-def finished(folder: pathlib.Path | None, stage: base.Stage) -> checkpoint.Directory | None:
+def finished(folder: pathlib.Path, stage: base.Stage) -> checkpoint.Directory:
     """Returns where the best weights of a finished stage are."""
-    return None if folder is None else checkpoint.Directory(folder / "params" / stage.name, keep=1)
+    return checkpoint.Directory(folder / "params" / stage.name)
 
 
 def _owned(stage: base.Stage, params: types.Params) -> types.Params:

@@ -35,7 +35,7 @@ class Steps(NamedTuple):
     metrics: dict[str, types.Array]  # [] each
 
 
-TrainCall = Callable[[TrainState, types.Params, types.Array, Any], tuple[TrainState, Steps]]
+TrainCall = Callable[..., tuple[TrainState, Steps]]  # of (state, frozen params, stage key, data, number of steps)
 
 
 def make_train_call(
@@ -48,7 +48,9 @@ def make_train_call(
     total_steps: int | None = None,
     streamed: bool = False,
 ) -> TrainCall:
-    """Returns a jitted function (state, frozen params, stage key, data) -> (state, report) that takes `num_steps` steps.
+    """Returns a jitted function (state, frozen params, stage key, data, num=None) -> (state, report) that takes `num_steps` steps.
+
+    With `num` `[]` int32 it takes so many instead; one compiled program serves any number.
 
     `data` is a pytree with leaves `[N, ..]`, N at least the batch size; the last incomplete batch of an epoch is left out. Where `streamed`, it
     is the batches themselves, leaves `[num_steps, batch_size, ..]`. From a loss or gradient that is not finite on, the parameters stay as
@@ -60,39 +62,40 @@ def make_train_call(
     if stage.annealed is not None and total_steps is None:
         raise ValueError(f"Expected total_steps for stage {stage.name!r}, whose loss is annealed, got None.")
 
-    def update(state, frozen, key, batch):
-        batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
-        state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
-        return jax.lax.with_sharding_constraint(state, sharding.of_state(mesh, state)), report
-
-    def call(state, frozen, key, data):
+    def call(state, frozen, key, data, num=None):
         num_examples = len(jax.tree.leaves(data)[0])
-        per_epoch = num_examples // batch_size
+        per_epoch = max(1, num_examples // batch_size)
 
         def permutation(step):
             return permuted(key, step // per_epoch, num_examples)
 
-        def one_step(carry, _):
-            state, order = carry
-            position = state.step % per_epoch
-            order = jax.lax.cond(position == 0, lambda: permutation(state.step), lambda: order)
+        def drawn(step, order):
+            position = step % per_epoch
+            order = jax.lax.cond(position == 0, lambda: permutation(step), lambda: order)
             rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
-            state, report = update(state, frozen, key, jax.tree.map(lambda leaf: leaf[rows], data))
-            return (state, order), report
+            return order, jax.tree.map(lambda leaf: leaf[rows], data)
 
-        carry = (state, permutation(state.step))
-        (state, _), reports = jax.lax.scan(one_step, carry, length=num_steps)
-        return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
+        def one_step(state, order):
+            if streamed:
+                batch = jax.tree.map(lambda leaf: leaf[state.step % num_steps], data)
+            else:
+                order, batch = drawn(state.step, order)
+            batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
+            state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
+            return jax.lax.with_sharding_constraint(state, sharding.of_state(mesh, state)), order, report
 
-    def call_on_batches(state, frozen, key, batches):
-        def one_step(state, _):
-            number = state.step % num_steps
-            return update(state, frozen, key, jax.tree.map(lambda leaf: leaf[number], batches))
+        def add_step(_, carry):
+            *carry, total = carry
+            *carry, report = one_step(*carry)
+            return *carry, jax.tree.map(jnp.add, total, report)
 
-        state, reports = jax.lax.scan(one_step, state, length=num_steps)
-        return state, jax.tree.map(lambda leaf: leaf.mean(0), reports)
+        num = num_steps if num is None else num
+        order = () if streamed else permutation(state.step)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_step, state, order)[-1])
+        state, _, total = jax.lax.fori_loop(0, num, add_step, (state, order, nothing))
+        return state, jax.tree.map(lambda leaf: leaf / num, total)
 
-    return jax.jit(call_on_batches if streamed else call, donate_argnums=0)
+    return jax.jit(call, donate_argnums=0)
 
 
 def permuted(key: types.Array, epoch: types.Array | int, num_examples: int) -> types.Array:

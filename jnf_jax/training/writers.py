@@ -13,24 +13,59 @@ import rich.progress
 from jnf_jax.training import fit
 
 
+class Pace:
+    """How many steps to take at once, so that they take about a second: one at first, then twice as many while they are quick."""
+
+    def __init__(self, seconds: float = 1.0):
+        self._seconds = seconds
+        self._num = 1
+        self._asked: float | None = None
+
+    def __call__(self, left: int) -> int:
+        """Returns the number of steps to take next, at most `left`."""
+        now = time.monotonic()
+        if self._asked is not None:
+            took = now - self._asked
+            if took > self._seconds:
+                self._num = max(1, self._num // 2)
+            elif took < self._seconds / 4:
+                self._num = min(2 * self._num, 2**20)
+        self._asked = now
+        return min(self._num, left)
+
+
+class Every:
+    """Whether so many minutes have gone by since it was last so."""
+
+    def __init__(self, minutes: float):
+        self._seconds = 60 * minutes
+        self._last = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Returns whether it is time, and then begins to count anew."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
 class MetricsFile:
-    """Training metrics as JSON lines, one per compiled call: stage, step, loss and the stage's own metrics."""
+    """Training metrics as JSON lines, one per compiled call: stage, step, loss and the stage's own metrics.
+
+    `seconds` is the time since the row before it, or since the stage began or went on.
+    """
 
     def __init__(self, path: pathlib.Path):
         self._path = path
         self._file = path.open("a")
+        self._last = time.monotonic()
 
     def rewind(self, stage: str, step: int) -> None:
         """Drops rows that a killed run wrote beyond the step its stage continues at."""
+        self._last = time.monotonic()
         self._file.close()
-        rows = []
-        for line in self._path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:  # the line that was being written when the run was killed
-                continue
-            if row["stage"] != stage or row["step"] <= step:
-                rows.append(line)
+        rows = [json.dumps(row) for row in read_metrics(self._path) if row["stage"] != stage or row["step"] <= step]
         temporary = self._path.with_suffix(".tmp")
         temporary.write_text("".join(f"{row}\n" for row in rows))
         temporary.replace(self._path)
@@ -38,7 +73,9 @@ class MetricsFile:
 
     def write(self, report: fit.Report) -> None:
         """Appends one report."""
+        now = time.monotonic()
         row: dict[str, Any] = {"stage": report.stage, "step": report.step, "time": round(time.time(), 3), "loss": report.loss}
+        row["seconds"], self._last = round(now - self._last, 3), now
         if report.validation_loss is not None:
             row["validation_loss"] = report.validation_loss
         self._file.write(json.dumps(row | report.metrics) + "\n")
@@ -47,6 +84,19 @@ class MetricsFile:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns the rows of a metrics file, none where there is no file; lines that hold no row are left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # the line that was being written when the run was killed
+            continue
+        if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
 
 
 class Progress:

@@ -102,7 +102,7 @@ def test_a_killed_run_resumes_to_the_same_parameters(whole, tmp_path, moment):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not list(workdir.glob("params/experts/*.json")), "killed too late"
-    run("train", "linear_gaussian/jnf", "--workdir", workdir, "--resume", *SHORT)
+    run("train", "linear_gaussian/jnf", "--workdir", workdir, *SHORT)
     assert digest(workdir) == digest(whole)
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in rows if r["stage"] == "joint"] == list(range(20, 401, 20))
@@ -121,7 +121,7 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "continue with --resume" in errors
+    assert "the same command continues" in errors
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     saved = max(int(p.stem) for p in workdir.glob("checkpoints/joint/*.json"))
     assert saved == rows[-1]["step"]
@@ -133,8 +133,11 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
         (["linear_gaussian/jnf", "--workdir", "{new}", "--model.betta", "3"], "Unrecognized options: --model.betta"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--model.beta", "three"], "--model.beta"),
         (["linear_gaussian/jfn", "--workdir", "{new}"], "did you mean 'linear_gaussian/jnf'?"),
-        (["linear_gaussian/jnf", "--workdir", "{whole}"], "continue it with --resume"),
-        (["linear_gaussian/jnf", "--workdir", "{whole}", "--resume", "--seed", "7"], "Expected the config of the run"),
+        (["linear_gaussian/jnf", "--workdir", "{whole}", *SHORT, "--seed", "7"], "(the run's -> these): seed: 0 -> 7."),
+        (["linear_gaussian/jnf", "--workdir", "{whole}", "--resume"], "Unrecognized options: --resume"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--watchdog", "0"], "watchdog of more than 0 seconds"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--checkpoint-minutes", "-1"], "--checkpoint-minutes of more than 0"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--keep-every", "0"], "keep_every of at least 1"),
         (["linear_gaussian/jnf"], "got no --workdir"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--data.num-train", "40"], "at least one batch of 500"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "got others of"),
@@ -237,7 +240,7 @@ def test_help_all_lists_every_field_with_its_meaning():
     out = run("train", "polydigits/jnf", "--help-all").stdout
     for text in (
         "--workdir",
-        "--resume",
+        "--overwrite",
         "--init-from",
         "--model.flow.num-blocks",
         "weight of the KL term",
@@ -312,7 +315,7 @@ def test_two_writers_are_refused(whole):
     )
     try:
         assert holder.stdout.readline().strip() == "held"
-        result = run("train", "linear_gaussian/jnf", "--workdir", whole, "--resume", *SHORT, check=False)
+        result = run("train", "linear_gaussian/jnf", "--workdir", whole, *SHORT, check=False)
         assert result.returncode == 2
         assert "only writer" in result.stderr
     finally:

@@ -35,6 +35,7 @@ def test_a_step_without_manifest_was_never_finished(tmp_path):
     directory = checkpoint.Directory(tmp_path)
     directory.save(state(1), step=1)
     directory.save(state(2), step=2)
+    directory.wait()
     (tmp_path / "2.json").unlink()
     assert int(directory.latest(state(0)).step) == 1
     directory.save(state(5), step=2)  # and can be written again
@@ -49,6 +50,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
     directory = checkpoint.Directory(tmp_path)
     directory.save(state(1), step=1)
     directory.save(state(2), step=2)
+    directory.wait()
     for path in files_of(tmp_path, 2):
         whole = path.read_bytes()
         path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
@@ -61,6 +63,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
 def test_only_damaged_checkpoints_are_an_error_that_names_the_file(tmp_path):
     directory = checkpoint.Directory(tmp_path)
     directory.save(state(1), step=1)
+    directory.wait()
     path = files_of(tmp_path, 1)[0]
     path.unlink()
     with pytest.raises(ValueError, match=f"damaged ones only: {path} is missing"):

@@ -64,12 +64,13 @@ def test_the_plateau_schedule_lowers_the_rate_after_so_many_validations_without_
 
 class Recorder:
     def __init__(self, start=None):
-        self.states, self.steps, self.start = [], [], start
+        self.states, self.steps, self.losses, self.start = [], [], [], start
 
     def latest(self, like):
         return self.start
 
-    def save(self, state, *, step):
+    def save(self, state, *, step, loss):
+        self.losses.append(loss)
         self.states.append(jax.device_get(state))
         self.steps.append(step)
 

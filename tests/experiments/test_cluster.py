@@ -1,0 +1,66 @@
+import argparse
+import dataclasses
+
+import pytest
+
+from experiments import cluster, experiment
+from jnf_jax.training import sharding
+
+
+def parsed(*arguments):
+    parser = argparse.ArgumentParser()
+    cluster.add_flags(parser)
+    return parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coordinator", "here:1"], "together, got no --num-processes, --process-id"),
+        (["--num-processes", "2", "--process-id", "0"], "together, got no --coordinator"),
+        (["--coordinator", "here", "--num-processes", "2", "--process-id", "0"], "form host:port, got 'here'"),
+        (["--coordinator", "here:1", "--num-processes", "2", "--process-id", "2"], "from 0 to 1, below --num-processes, got 2"),
+        (["--heartbeat", "0"], "--heartbeat of at least 1 second, got 0"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cluster.initialize(parsed(*arguments))
+
+
+def test_one_process_joins_nobody():
+    cluster.initialize(parsed())
+    cluster.initialize(parsed("--coordinator", "here:1", "--num-processes", "1", "--process-id", "0"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "4"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "h"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "a"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
+    ],
+)
+def test_a_cluster_is_known_by_what_it_sets(environment, several):
+    assert cluster.is_cluster(environment) == several
+
+
+def test_the_batch_of_a_device_is_multiplied():
+    config = experiment.find("linear_gaussian/jnf")
+    mesh = sharding.make_mesh(4)
+    assert cluster.with_batch(config, mesh, parsed()) is config
+    larger = cluster.with_batch(config, mesh, parsed("--batch-per-device", "24"))
+    assert {stage.batch_size for stage in larger.training.values()} == {96}
+    assert dataclasses.replace(larger, training=config.training) == config
+    with pytest.raises(ValueError, match="--batch-per-device of at least 1, got 0"):
+        cluster.with_batch(config, mesh, parsed("--batch-per-device", "0"))
+
+
+def test_a_mesh_is_that_of_the_flag():
+    assert dict(cluster.mesh(parsed("--mesh", "data=2,fsdp=2")).shape) == {"data": 2, "fsdp": 2}
+    assert cluster.mesh(parsed()).size == 4

@@ -1,0 +1,35 @@
+"""Eight devices against one, for every stage of every model, in processes of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def run(path, layout, devices):
+    flags = f"--xla_force_host_platform_device_count={devices} --xla_llvm_disable_expensive_passes=true"
+    command = [sys.executable, str(ROOT / "tests" / "training" / "layouts.py"), str(path), layout]
+    environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=7200)
+    with np.load(path) as found:
+        return dict(found)
+
+
+@pytest.mark.slow
+def test_eight_devices_train_and_draw_what_one_does(tmp_path):
+    one = run(tmp_path / "one.npz", "data=1", 1)
+    assert len({name.rsplit(" ", 1)[0] for name in one if name.endswith("losses")}) > 10  # stages
+    for layout in ("data=8", "data=4,fsdp=2"):
+        eight = run(tmp_path / "eight.npz", layout, 8)
+        assert set(eight) == set(one)
+        for name, value in one.items():
+            if name.endswith("of draws"):  # chains of other roundings part: they agree in law
+                tolerance = 6 * one[name.replace("mean", "deviation")] * np.sqrt(2 / 50)  # at least 50 effective draws
+                assert (np.abs(eight[name] - value) < tolerance).all(), (layout, name)
+            else:
+                np.testing.assert_allclose(eight[name], value, rtol=1e-5, atol=1e-6, err_msg=f"{layout} {name}")
