@@ -29,8 +29,8 @@ def start(workdir, steps, *, devices, arguments=()):
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_llvm_disable_expensive_passes=true",
     }
     command = ["experiments.train", "linear_gaussian/jnf", "--workdir", workdir, *SHORT, *stages(steps), *arguments]
-    log = pathlib.Path(f"{workdir}.{'_'.join(arguments[-1:])}.log").open("a")
-    return subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
+    with pathlib.Path(f"{workdir}.{'_'.join(arguments[-1:])}.log").open("a") as log:
+        return subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
 def start_two(workdir, steps):

@@ -3,15 +3,10 @@
 Writes the parameters and losses, float64, into an .npz file, for `test_layouts.py` to compare.
 """
 
-import pathlib
 import sys
 
 import jax
 import numpy as np
-
-for folder in (".", "laws"):
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / folder))
-import conftest  # noqa: F401  (float64)
 import quick
 import test_models
 
@@ -71,5 +66,6 @@ def results(mesh):
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
     output, layout = sys.argv[1:]
     np.savez(output, **{name: np.asarray(value) for name, value in results(sharding.mesh_of(sharding.parse(layout)))})
