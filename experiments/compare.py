@@ -10,7 +10,7 @@ figure 4 (coherence by the number of observed modalities, coherence against Fré
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
 import tyro
@@ -33,6 +33,9 @@ class Arguments:
       runs: where the runs and the comparison go.
       results: where copies of configs and evaluations go.
       evaluate: further arguments of `experiments.evaluate`, in one text.
+      on: `here`, run after run; `ray`, a task of a Ray cluster for each run.
+      cpus: cores of a Ray task.
+      gpus: accelerators of a Ray task.
     """
 
     data: Annotated[str, tyro.conf.Positional]
@@ -42,6 +45,9 @@ class Arguments:
     runs: pathlib.Path = pathlib.Path("runs")
     results: pathlib.Path | None = None
     evaluate: str = sweep.Arguments.evaluate
+    on: Literal["here", "ray"] = "here"
+    cpus: float = 1
+    gpus: float = 0
 
 
 def main() -> int:
@@ -50,10 +56,8 @@ def main() -> int:
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends it before it begins
     asked = sweep.Arguments(**vars(arguments))
-    for seed in arguments.seeds:
-        for model in arguments.models:
-            sweep.finish(asked, model, seed)
-            show(arguments)
+    for _ in sweep.finish_all(asked):
+        show(arguments)
     print(arguments.runs / arguments.data / "comparison.html")
     return 0
 

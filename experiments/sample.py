@@ -1,19 +1,21 @@
 """Draws from a trained run: a grid per subset, the observation first, then draws of every modality.
 
     jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
+    jnf-jax sample --workdir runs/demo --observe m0,m2 --all --output shards [--on ray]
 
-Without `--observe` every subset is drawn, the empty one (the prior) too.
+Without `--observe` every subset is drawn, the empty one (the prior) too. `--all` draws codes for every example of a split, into parquet files.
 """
 
 import dataclasses
 import pathlib
+from typing import Literal
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, pictures
+from experiments import experiment, on_ray, pictures, shards
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.models import base
@@ -31,6 +33,13 @@ class Arguments:
       num_observations: test observations shown.
       first: number of the first test observation.
       seed: of the draws.
+      all: whether codes are drawn for every example of a split.
+      output: folder of the shards of `all`.
+      split: of `all`.
+      per_shard: examples in a shard of `all`.
+      on: `here`, or `ray`: each shard of `all` is a task of a Ray cluster.
+      cpus: cores of a Ray task.
+      gpus: accelerators of a Ray task.
     """
 
     workdir: pathlib.Path
@@ -39,11 +48,20 @@ class Arguments:
     num_observations: int = 4
     first: int = 0
     seed: int = 0
+    all: bool = False
+    output: pathlib.Path | None = None
+    split: Literal["train", "validation", "test"] = "test"
+    per_shard: int = 1_000
+    on: Literal["here", "ray"] = "here"
+    cpus: float = 1
+    gpus: float = 0
 
 
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax sample")
+    if arguments.all:
+        return draw_all(arguments)
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)
@@ -62,6 +80,31 @@ def main() -> int:
             plt.close(figure)
         progress.update("sampling", len(chosen), len(chosen))
     print(f"pictures: {folder}")
+    return 0
+
+
+def draw_all(arguments: Arguments) -> int:
+    """Draws codes for a whole split; returns the exit code.
+
+    Raises:
+      ValueError: if no folder or no modality is given; as `shards.plan`.
+    """
+    if arguments.output is None or not arguments.observe:
+        raise ValueError("Expected --output and --observe with --all, got one of them missing.")
+    job = shards.Job(
+        workdir=str(arguments.workdir.resolve()), output=str(arguments.output.resolve()), observe=arguments.observe,
+        split=arguments.split, num_samples=arguments.num_samples, per_shard=arguments.per_shard, seed=arguments.seed,
+    )  # fmt: skip
+    found = shards.plan(job)
+    parts = [(job, found.asked, number) for number in found.missing]
+    if arguments.on == "ray":
+        done = on_ray.run(shards.draw, parts, cpus=arguments.cpus, gpus=arguments.gpus)
+    else:
+        done = (shards.draw(*part) for part in parts)
+    with writers.Progress() as progress:
+        for number, _ in enumerate(done, start=1):
+            progress.update("shards", number, len(parts))
+    print(f"written: {shards.finish(job, found)}")
     return 0
 
 

@@ -2,21 +2,23 @@
 
     jnf-jax sweep extended_polymnist --seeds 0 1 --quick [--results experiments/results]
 
-Each run is a process of its own in `runs/<data set>/<model>/seed_<n>`. What is finished is not done again, so a sweep that was stopped goes on where it was. `--results`
+`--on ray` makes every run a task of a Ray cluster, begun again where its worker is lost. Each run is a process of its own in `runs/<data set>/<model>/seed_<n>`. What is finished is not done again, so a sweep that was stopped goes on where it was. `--results`
 keeps a copy of every run's config and evaluation.
 """
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Literal
 
 import tyro
 
-from experiments import experiment, figures
+from experiments import experiment, figures, on_ray
 
 _SHARED = ("--init-stages", "joint")
 
@@ -33,6 +35,9 @@ class Arguments:
       runs: where the runs go.
       results: where copies of configs and evaluations go.
       evaluate: further arguments of `experiments.evaluate`, in one text.
+      on: `here`, run after run; `ray`, a task of a Ray cluster for each run.
+      cpus: cores of a Ray task.
+      gpus: accelerators of a Ray task.
     """
 
     data: Annotated[str, tyro.conf.Positional]
@@ -42,6 +47,9 @@ class Arguments:
     runs: pathlib.Path = pathlib.Path("runs")
     results: pathlib.Path | None = None
     evaluate: str = "--num-observations 1000 --num-samples 4"
+    on: Literal["here", "ray"] = "here"
+    cpus: float = 1
+    gpus: float = 0
 
 
 def main() -> int:
@@ -49,17 +57,34 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax sweep")
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends the sweep before it begins
-    for seed in arguments.seeds:
-        for model in arguments.models:
-            finish(arguments, model, seed)
+    for _ in finish_all(arguments):
+        pass
     return 0
+
+
+def finish_all(arguments: Arguments) -> Iterator[pathlib.Path]:
+    """Does what is still to be done for all runs; yields the folder of each that is finished."""
+    if arguments.on == "here":
+        yield from (finish(arguments, model, seed) for seed in arguments.seeds for model in arguments.models)
+        return
+    absolute = {name: None if (path := getattr(arguments, name)) is None else path.resolve() for name in ("runs", "results")}
+    arguments = dataclasses.replace(arguments, **absolute)
+    first, *others = arguments.models
+    for models in ((first,), others):  # the others take the first one's joint stage
+        parts = [(arguments, model, seed, os.getcwd()) for seed in arguments.seeds for model in models]
+        yield from on_ray.run(_finish_in, parts, cpus=arguments.cpus, gpus=arguments.gpus)
+
+
+def _finish_in(arguments: Arguments, model: str, seed: int, folder: str) -> pathlib.Path:
+    os.chdir(folder)
+    return finish(arguments, model, seed)
 
 
 def finish(arguments: Arguments, model: str, seed: int) -> pathlib.Path:
     """Does what is still to be done for one run; returns its folder."""
     folder = arguments.runs / arguments.data / model / f"seed_{seed}"
     shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
-    _run(*commands(arguments, model, seed, folder, shared))
+    _run(*commands(arguments, model, seed, folder, shared), with_parent=arguments.on == "ray")
     if arguments.results is not None:
         keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
     return folder
@@ -88,10 +113,11 @@ def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copyfile(folder / name, target / name)
 
 
-def _run(*commands: list[str]) -> None:
+def _run(*commands: list[str], with_parent: bool) -> None:
+    begin = on_ray.end_with_parent if with_parent else None
     for command in commands:
         print(" ".join(command), flush=True)
-        subprocess.run([sys.executable, "-m", "jnf_jax_experiments", *command], check=True)
+        subprocess.run([sys.executable, "-m", "jnf_jax_experiments", *command], check=True, preexec_fn=begin)
 
 
 if __name__ == "__main__":

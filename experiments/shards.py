@@ -1,0 +1,152 @@
+"""Codes drawn for every example of a split, as parquet files of some thousand examples each, and a manifest.
+
+A row is one draw: `example`, its number in the split; `draw`; `z`, the code; and `rhat` of the chains behind it. A shard is renamed into place when it is
+whole, and holds what it was asked for, so that a command that was stopped goes on with the shards that are missing. A shard has a key of its own: it is the same
+whoever draws it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import experiment
+from jnf_jax import keys, subsets
+from jnf_jax.metrics import codes
+from jnf_jax.training import checkpoint, stages
+
+_ASKED = b"asked"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is drawn.
+
+    Attributes:
+      workdir: folder of the run.
+      output: folder of the shards.
+      observe: the observed modalities, separated by commas.
+      split: of the data.
+      num_samples: draws of each example.
+      per_shard: examples in a shard.
+      seed: of the draws.
+    """
+
+    workdir: str
+    output: str
+    observe: str
+    split: str
+    num_samples: int
+    per_shard: int
+    seed: int
+
+
+class Plan(NamedTuple):
+    """What is to be done."""
+
+    asked: dict[str, Any]  # what a shard holds, as JSON values; the trained weights' checksum included
+    num_examples: int
+    missing: list[int]  # numbers of the shards that are not there yet
+
+
+def plan(job: Job) -> Plan:
+    """Returns what is still to be drawn.
+
+    Raises:
+      ValueError: if a number makes no sense, a modality is unknown, pyarrow is not installed, or the folder holds shards of something else.
+    """
+    parquet = _parquet()
+    for name in ("num_samples", "per_shard"):
+        if getattr(job, name) < 1:
+            raise ValueError(f"Expected a {name} of at least 1, got {getattr(job, name)}.")
+    model, data, _ = _loaded(job.workdir)
+    subset = subsets.parse(tuple(model.specs), job.observe)
+    weights = [sorted((stages.finished(pathlib.Path(job.workdir), stage).digests() or {}).items()) for stage in model.stages]
+    about = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("workdir", "output", "observe")}
+    asked = about | {
+        "observe": list(subset),
+        "config": hashlib.sha256((pathlib.Path(job.workdir) / "config.json").read_bytes()).hexdigest(),
+        "weights": hashlib.sha256(json.dumps(weights).encode()).hexdigest(),
+    }
+    num = len(data[job.split])
+    pathlib.Path(job.output).mkdir(parents=True, exist_ok=True)
+    missing = []
+    for number in range(-(-num // job.per_shard)):
+        path = _path(job, number)
+        if not path.exists():
+            missing.append(number)
+        elif json.loads(parquet.read_schema(path).metadata.get(_ASKED, b"null")) != asked:
+            raise ValueError(f"Expected shards of this very question in {job.output}, got another's: {path.name}.")
+    return Plan(asked, num, missing)
+
+
+def draw(job: Job, asked: dict[str, Any], number: int) -> None:
+    """Draws and writes one shard."""
+    import pyarrow
+
+    parquet = _parquet()
+    model, data, params = _loaded(job.workdir)
+    source = data[job.split]
+    rows = np.arange(number * job.per_shard, min((number + 1) * job.per_shard, len(source)))
+    filled = np.arange(rows[0], rows[0] + min(job.per_shard, len(source))) % len(source)  # shards have one shape
+    observed = {name: source.arrays[name][filled] for name in asked["observe"]}
+    key = keys.stream(keys.stream(jax.random.key(job.seed), "shard", number), ",".join(asked["observe"]))
+    z, info = jax.device_get(model.sample_posterior(params, key, observed, num_samples=job.num_samples))
+    z = codes.as_array(z)[:, : len(rows)].swapaxes(0, 1)  # [B, S, D]
+    flat = pyarrow.array(np.ascontiguousarray(z, np.float32).reshape(-1))
+    table = pyarrow.table(
+        {
+            "example": np.repeat(rows, job.num_samples),
+            "draw": np.tile(np.arange(job.num_samples), len(rows)),
+            "z": pyarrow.FixedSizeListArray.from_arrays(flat, z.shape[-1]),
+            "rhat": np.repeat(np.asarray(info.rhat, np.float32)[: len(rows)], job.num_samples),
+        }
+    ).replace_schema_metadata({_ASKED: json.dumps(asked).encode()})
+    path = _path(job, number)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    parquet.write_table(table, temporary)
+    temporary.replace(path)
+
+
+def finish(job: Job, found: Plan) -> pathlib.Path:
+    """Writes the manifest, once every shard is there; returns its path."""
+    parts = [_path(job, number) for number in range(-(-found.num_examples // job.per_shard))]
+    listed = [
+        {
+            "file": path.name,
+            "first": number * job.per_shard,
+            "num_examples": min(job.per_shard, found.num_examples - number * job.per_shard),
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for number, path in enumerate(parts)
+    ]
+    for left in pathlib.Path(job.output).glob(".*.tmp"):  # by workers that were lost
+        left.unlink()
+    path = pathlib.Path(job.output) / "manifest.json"
+    checkpoint.write_json(path, {"asked": found.asked, "num_examples": found.num_examples, "shards": listed})
+    return path
+
+
+def _path(job: Job, number: int) -> pathlib.Path:
+    return pathlib.Path(job.output) / f"part-{number:05d}.parquet"
+
+
+@functools.cache
+def _loaded(workdir: str):
+    folder = pathlib.Path(workdir)
+    model, data = experiment.build(experiment.load(folder))
+    return model, data, stages.load(model, folder)
+
+
+def _parquet():
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError('Expected pyarrow for `--all`, got none: pip install "jnf_jax[ray]".') from error
+    return parquet
