@@ -1,4 +1,4 @@
-"""Codes drawn for every example of a split, as parquet files of some thousand examples each, and a manifest.
+"""Codes drawn for every example of a split, as parquet files of some thousand examples each, and `_manifest.json`, which lists them.
 
 A row is one draw: `example`, its number in the split; `draw`; `z`, the code; and `rhat` of the chains behind it. A shard is renamed into place when it is
 whole, and holds what it was asked for, so that a command that was stopped goes on with the shards that are missing. A shard has a key of its own: it is the same
@@ -128,7 +128,7 @@ def finish(job: Job, found: Plan) -> pathlib.Path:
     ]
     for left in pathlib.Path(job.output).glob(".*.tmp"):  # by workers that were lost
         left.unlink()
-    path = pathlib.Path(job.output) / "manifest.json"
+    path = pathlib.Path(job.output) / "_manifest.json"
     checkpoint.write_json(path, {"asked": found.asked, "num_examples": found.num_examples, "shards": listed})
     return path
 
