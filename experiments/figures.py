@@ -145,7 +145,7 @@ def _fit_to_tail(axis: plt.Axes, num_rows: int) -> None:
 
 
 def any_to_any(model: base.Model, params, key, test: source.Source, *, num_observations: int = 12) -> plt.Figure:
-    """Returns one grid: test observations, then each modality drawn from every subset."""
+    """Returns one grid: test observations, then each modality drawn from every subset, or from some of every size where they are many."""
     part = test.take(num_observations)
     specs = model.specs
     canonical = lambda name, x: np.asarray(distributions.canonical(specs[name], x))
@@ -153,13 +153,23 @@ def any_to_any(model: base.Model, params, key, test: source.Source, *, num_obser
     real = {name: canonical(name, x) for name, x in part.arrays.items()}
     see = lambda name, x, truth=None: pictures.tile(specs[name], x, limits=scales[name], truth=truth, size=_TILE)
     blocks = [("test data", [[see(name, x) for x in real[name]] for name in specs])]
-    for subset in [*subsets.proper(tuple(specs)), tuple(specs)]:
+    for subset in _shown(tuple(specs)):
         observed = {name: part.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
         images = coherence.as_data(model, model.decode(params, codes_lib.take(z, 0)))
         rows = [[see(name, *pair) for pair in zip(np.asarray(images[name]), real[name], strict=True)] for name in specs]
         blocks.append((f"from {' + '.join(subset)}", rows))
     return _side_by_side(blocks, [pictures.caption(name, spec, scales[name]) for name, spec in specs.items()])
+
+
+def _shown(names: tuple[str, ...], *, most: int = 31) -> list[subsets.Subset]:
+    """Returns every subset but the empty one; of more than `most` about as many, evenly from every size."""
+    chosen = []
+    for size in range(1, len(names) + 1):
+        found = subsets.of_size(names, size)
+        num = len(found) if 2 ** len(names) - 1 <= most else min(len(found), max(1, most // len(names)))
+        chosen += [found[i] for i in np.linspace(0, len(found) - 1, num).round().astype(int)]
+    return chosen
 
 
 _TILE = 80  # pixels of a tile of the large grid
