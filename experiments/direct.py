@@ -37,14 +37,14 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
     trunk = mlp.MLP(hidden=config.joint_hidden)
 
     def features(encoders, views):
-        if parts.projector is None:
+        if parts.experts.projector is None:
             each = [parts.modalities.features(encoders, name, views[name]) for name in subset]
         else:
-            each = [parts.projected.apply(encoders[name], views[name]) for name in subset]
+            each = [parts.experts.projected.apply(encoders[name], views[name]) for name in subset]
         return jnp.concatenate(each, axis=-1)
 
     def gaussian(direct, views):
-        found = parts.head.apply(direct["head"], trunk.apply(direct["trunk"], features(direct["encoders"], views)))
+        found = parts.experts.head.apply(direct["head"], trunk.apply(direct["trunk"], features(direct["encoders"], views)))
         if config.wide_experts:
             return found
         return found._replace(scale=jax.lax.rsqrt(1 + found.scale**-2))
@@ -55,20 +55,20 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
     def init(key):
         examples = {name: jnp.zeros((1, *specs[name].shape), jnp.uint8) for name in subset}
         views = view(trained, examples)
-        if parts.projector is None:
+        if parts.experts.projector is None:
             encoders = {name: trained["joint"]["encoders"][name] for name in subset}  # as experts begin
         else:
-            encoders = {name: parts.projected.init(keys.stream(key, name), views[name]) for name in subset}
+            encoders = {name: parts.experts.projected.init(keys.stream(key, name), views[name]) for name in subset}
         seen = features(encoders, views)
         first = trunk.init(keys.stream(key, "trunk"), seen)
-        head = parts.head.init(keys.stream(key, "head"), trunk.apply(first, seen))
-        own = {"encoders": encoders, "trunk": first, "head": head, "flow": parts.flow.init(keys.stream(key, "flow"))}
+        head = parts.experts.head.init(keys.stream(key, "head"), trunk.apply(first, seen))
+        own = {"encoders": encoders, "trunk": first, "head": head, "flow": parts.experts.flow.init(keys.stream(key, "flow"))}
         return {**trained, _ENTRY: own}
 
     def loss(params, key, batch):
         z = jnf.distributions.gaussian_sample(key, batch["joint_posterior"])
         own = params[_ENTRY]
-        one = functools.partial(expert.log_density, parts.flow, own["flow"])
+        one = functools.partial(expert.log_density, parts.experts.flow, own["flow"])
         return -jax.vmap(one)(gaussian(own, batch["views"]), z).mean(), {}
 
     def prepare(params, batch):
@@ -76,7 +76,7 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
 
     def log_density(params, observed, z):
         own = params[_ENTRY]
-        return expert.log_densities(parts.flow, own["flow"], gaussian(own, view(params, observed)), z)
+        return expert.log_densities(parts.experts.flow, own["flow"], gaussian(own, view(params, observed)), z)
 
     def sample(params, key, observed, *, num_samples):
         own = params[_ENTRY]
