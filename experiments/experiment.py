@@ -264,6 +264,8 @@ def main(function) -> None:
     try:
         sys.exit(function())
     except (ValueError, FileNotFoundError) as error:
+        if isinstance(error, checkpoint.DamagedError) and not str(error).startswith("Expected"):
+            error = f"Expected whole files, got a damaged one: {error}."
         if not str(error).startswith("Expected"):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -16,13 +16,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import comparisons, experiment, pictures
+from experiments import comparisons, experiment, parts, pictures
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes as codes_lib
 from jnf_jax.metrics import coherence
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, stages
+from jnf_jax.training import checkpoint, stages, writers
 
 LAST = "any_to_any"  # written after all others
 
@@ -64,7 +64,7 @@ def main() -> int:
         "latent_space": latent_space(model, params, keys.stream(key, "latent"), data["test"].take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"
-    if evaluation.exists() and "coherence" in (result := json.loads(evaluation.read_text())):
+    if "coherence" in (result := parts.known(evaluation)):
         figures["coherence"] = coherence_by_size(result)
     if len(model.specs) > 2 and hasattr(config.model, "sampler"):
         figures["chains"] = chains(config, params, keys.stream(key, "chains"), data["test"].take(arguments.num_traced))
@@ -100,7 +100,7 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
 
 def losses(path: pathlib.Path) -> plt.Figure:
     """Returns the loss of each stage over its steps."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    rows = writers.read_metrics(path)
     names = list(dict.fromkeys(row["stage"] for row in rows)) or ["no stage trained here"]
     figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.2), squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):

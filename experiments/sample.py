@@ -2,10 +2,12 @@
 
     jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
 
-Without `--observe` every subset is drawn, the empty one (the prior) too.
+Without `--observe` every subset is drawn, the empty one (the prior) too. One that was killed goes on where it was.
 """
 
 import dataclasses
+import functools
+import hashlib
 import pathlib
 
 import jax
@@ -13,11 +15,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, pictures
+from experiments import experiment, parts, pictures
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import stages, writers
+from jnf_jax.training import checkpoint, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,8 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax sample")
+    experiment.check_counts(arguments, "num_samples", "num_observations")
+    experiment.check_counts(arguments, "first", least=0)
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)
@@ -54,15 +58,32 @@ def main() -> int:
     params = stages.load(model, arguments.workdir)
     folder = arguments.workdir / "samples"
     folder.mkdir(exist_ok=True)
-    with writers.Progress() as progress:
+    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+        asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in ("workdir", "observe")}
+        found = parts.Parts(folder / "sample.parts.json", asked | {"weights": checkpoint.digest(params)})
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
-            figure = draw(model, params, data["test"], subset, arguments)
-            figure.savefig(folder / f"{subsets.label(subset)}.png", dpi=110)
-            plt.close(figure)
+            path = folder / f"{subsets.label(subset)}.png"
+            save = functools.partial(_save, path, model, params, data["test"], subset, arguments)
+            if found.get(path.name, save) != (_digest(path) if path.is_file() else None):
+                save()  # the picture is another one by now
         progress.update("sampling", len(chosen), len(chosen))
+        found.remove()
     print(f"pictures: {folder}")
     return 0
+
+
+def _save(path: pathlib.Path, *args) -> str:
+    figure = draw(*args)
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+    temporary.replace(path)
+    return _digest(path)
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset, arguments: Arguments) -> plt.Figure:

@@ -7,7 +7,6 @@ keeps a copy of every run's config and evaluation.
 """
 
 import dataclasses
-import json
 import pathlib
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments import experiment, figures
+from experiments import experiment, figures, parts
 
 _SHARED = ("--init-stages", "joint")
 
@@ -76,7 +75,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     evaluation = folder / "evaluation.json"
-    measured = evaluation.exists() and "log_likelihood" in json.loads(evaluation.read_text())  # not its long chains alone
+    measured = "log_likelihood" in parts.known(evaluation)  # not its long chains alone
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
