@@ -1,8 +1,10 @@
-"""Trains in forked processes that are killed at random times: `python kills.py FOLDER KILLS SEED TRAIN-ARGUMENTS..`.
+"""Trains in forked processes that are killed at random times: `python kills.py FOLDER KILLS SEED [TRAIN-ARGUMENTS..]`.
 
-Everything is imported once and JAX is not begun, so that a fork costs no start. Prints one line of JSON.
+Without arguments of `train` two small stages are trained. Everything is imported once and JAX is not begun, so that a fork costs no start.
+Prints one line of JSON.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -23,10 +25,13 @@ def main(folder: pathlib.Path, kills: int, seed: int, arguments: list[str]) -> N
         if (child := os.fork()) == 0:
             code = 1
             try:
-                sys.argv = ["train", *arguments, "--workdir", str(workdir)]
                 log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                 os.dup2(log, 1), os.dup2(log, 2)
-                code = train.main()
+                if arguments:
+                    sys.argv = ["train", *arguments, "--workdir", str(workdir)]
+                    code = train.main()
+                else:
+                    code = small(workdir)
             except BaseException as error:
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             finally:
@@ -53,12 +58,41 @@ def main(folder: pathlib.Path, kills: int, seed: int, arguments: list[str]) -> N
             os.waitpid(child, 0)
             done += 1
             at.append(round(wait, 2))
+            print(done, file=sys.stderr, flush=True)
         else:
             assert ended[1] == 0, (folder / "log").read_text()[-3000:]
             runs.append(folder / f"run{len(runs)}")
     finish(runs[-1])
     shutil.rmtree(folder / "warm")
     print(json.dumps({"runs": len(runs), "kills": done, "alone_seconds": round(whole, 1), "at": at}))
+
+
+def small(workdir):
+    """Trains two stages, the second on the first's weights, with a save every 20 steps."""
+    import jax
+    import jax.numpy as jnp
+    import test_stages
+
+    from jnf_jax.models import base
+    from jnf_jax.training import fit, stages, writers
+
+    first = test_stages.regression()
+    loss = lambda params, key, batch: (((params["offset"] - params["slope"] * batch["x"]) ** 2).mean(), {})
+    second = base.Stage(name="offset", trainable=("offset",), loss=loss, needs=("slope",))
+    model = dataclasses.replace(
+        first, init=lambda key: {"slope": jnp.zeros(()), "offset": jnp.ones(200)[:1]}, stages=(*first.stages, second)
+    )
+    config = fit.Config(num_steps=400, batch_size=8, learning_rate=0.05, steps_per_call=10, calls_per_validation=2)
+    data = test_stages.splits(test_stages.SPECS, train=50, validation=20)
+    _, complete = stages.train(
+        model,
+        jax.random.key(0),
+        data,
+        settings=dict.fromkeys(("slope", "offset"), config),
+        folder=workdir,
+        pace=writers.Pace(0.01),
+    )
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":
