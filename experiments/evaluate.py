@@ -8,7 +8,6 @@ Writes `evaluation.json` into the run's folder and prints its tables; one that w
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Iterator
 
@@ -72,10 +71,13 @@ _LONG_CHAINS = 4
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax evaluate")
+    experiment.check_counts(arguments, "num_observations", "num_samples", "num_prior", "num_likelihood", "num_importance")
+    experiment.check_counts(arguments, "batch_size", "chain_observations", "chain_draws", "chain_thinning")
+    experiment.check_counts(arguments, "num_codes", "num_scored", least=0)
     config = experiment.load(arguments.workdir)
     with experiment.lease(arguments.workdir):
         path = arguments.workdir / "evaluation.json"
-        result = json.loads(path.read_text()) if path.exists() else {}
+        result = parts.known(path)
         if arguments.chains_only:
             chains = result.setdefault("hmc", {})
             for long in long_chains(arguments, config, chains.get("long_chains", {})):

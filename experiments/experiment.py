@@ -34,7 +34,7 @@ from jnf_jax import configs
 from jnf_jax.data import files, source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, sharded
+from jnf_jax.training import checkpoint, fit, sharded, writers
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -231,12 +231,7 @@ def load(workdir: pathlib.Path) -> Config:
 
 def metrics(workdir: pathlib.Path) -> list[dict]:
     """Returns the rows of a run's metrics.jsonl; none where there is no such file, and no line that a killed run left unfinished."""
-    path = workdir / "metrics.jsonl"
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    return writers.read_metrics(workdir / "metrics.jsonl")
 
 
 @contextlib.contextmanager
@@ -274,6 +269,8 @@ def main(function) -> None:
     try:
         sys.exit(function())
     except (ValueError, FileNotFoundError) as error:
+        if isinstance(error, checkpoint.DamagedError) and not str(error).startswith("Expected"):
+            error = f"Expected whole files, got a damaged one: {error}."
         if not str(error).startswith("Expected"):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import comparisons, experiment, pictures
+from experiments import comparisons, experiment, parts, pictures
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes as codes_lib
@@ -66,7 +66,7 @@ def main() -> int:
         "latent_space": latent_space(model, params, keys.stream(key, "latent"), data["test"].take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"
-    if evaluation.exists() and "coherence" in (result := json.loads(evaluation.read_text())):
+    if "coherence" in (result := parts.known(evaluation)):
         figures["coherence"] = coherence_by_size(result)
     if len(model.specs) > 2 and hasattr(config.model, "sampler"):
         figures["chains"] = chains(config, params, keys.stream(key, "chains"), data["test"].take(arguments.num_traced))

@@ -57,6 +57,8 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax inference-gap")
+    experiment.check_counts(arguments, "num_observations", "num_sampled", "num_points", least=2)
+    experiment.check_counts(arguments, "num_partners", "num_neighbours", "num_draws")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)

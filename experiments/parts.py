@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,16 +17,17 @@ class Parts:
 
     Args:
       path: of the file.
-      asked: what the measurement depends on, as JSON values; parts of another one are not taken over.
+      asked: what the measurement depends on, as JSON values; parts of another one are not taken over, nor are those of a damaged file.
     """
 
     def __init__(self, path: pathlib.Path, asked: Mapping[str, Any]):
         self._path = path
         self._asked = _as_json(asked)
-        found = json.loads(path.read_text()) if path.exists() else {}
-        same = found.get("asked") == self._asked
-        self._done = found["done"] if same else {}
-        self._before = found["seconds"] if same else 0.0
+        found = known(path)
+        done, before = found.get("done"), found.get("seconds")
+        same = found.get("asked") == self._asked and isinstance(done, dict) and isinstance(before, int | float)
+        self._done = done if same and found.get("sha256") == checkpoint.json_sum(done) else {}
+        self._before = before if self._done else 0.0
         self._begun = time.monotonic()
 
     @property
@@ -37,7 +39,10 @@ class Parts:
         """Returns a part as JSON values: the one that was found before, else what `measure()` finds."""
         if name not in self._done:
             self._done[name] = _as_json(measure())
-            checkpoint.write_json(self._path, {"asked": self._asked, "seconds": self.seconds, "done": self._done})
+            sha256 = checkpoint.json_sum(self._done)
+            checkpoint.write_json(
+                self._path, {"asked": self._asked, "seconds": self.seconds, "sha256": sha256, "done": self._done}
+            )
         return self._done[name]
 
     def by_subset(
@@ -56,6 +61,21 @@ class Parts:
     def remove(self) -> None:
         """Removes the file; the whole result has been written."""
         self._path.unlink(missing_ok=True)
+
+
+def known(path: pathlib.Path) -> dict:
+    """Returns what a JSON file of results holds, nothing where there is none; a damaged one is set aside, and this is said."""
+    if not path.exists() and not path.is_symlink():
+        return {}
+    try:
+        if not isinstance(value := checkpoint.read_json(path), dict):
+            raise checkpoint.DamagedError(f"{path} holds no results")
+    except checkpoint.DamagedError as error:
+        aside = path.with_name(f"{path.name}.damaged")
+        path.rename(aside)
+        print(f"warning: {error}; it is now {aside.name}, and is made again", file=sys.stderr)
+        return {}
+    return value
 
 
 def _as_json(value: Any) -> Any:

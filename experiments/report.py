@@ -102,7 +102,7 @@ def load(folder: pathlib.Path) -> Run:
         path = folder / f"{name}.json"
         if not path.exists():
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
-        parts[name] = json.loads(path.read_text())
+        parts[name] = checkpoint.read_json(path)
     config = configs.to_json(configs.from_json(parts["config"]))  # fields that came later, with what they were before
     return Run(folder, config, parts["evaluation"], experiment.metrics(folder))
 

@@ -3,12 +3,13 @@
     jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
     jnf-jax sample --workdir runs/demo --observe m0,m2 --all --output shards [--on ray]
 
-Without `--observe` every subset is drawn, the empty one (the prior) too. A draw is a draw of z; what is shown is the likelihood's mean.
-`--all` draws codes for every example of a split, into parquet files.
+Without `--observe` every subset is drawn, the empty one (the prior) too. A draw is a draw of z; what is shown is the likelihood's mean. One that
+was killed goes on where it was. `--all` draws codes for every example of a split, into parquet files.
 """
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from typing import Literal
 
@@ -17,11 +18,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, on_ray, pictures, shards
+from experiments import experiment, on_ray, parts, pictures, shards
 from jnf_jax import distributions, keys, specs, subsets
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import stages, writers
+from jnf_jax.training import checkpoint, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,8 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax sample")
+    experiment.check_counts(arguments, "num_samples", "num_observations")
+    experiment.check_counts(arguments, "first", least=0)
     if arguments.all:
         return draw_all(arguments)
     config = experiment.load(arguments.workdir)
@@ -74,13 +77,17 @@ def main() -> int:
     params = stages.load(model, arguments.workdir)
     folder = arguments.workdir / "samples"
     folder.mkdir(exist_ok=True)
-    with writers.Progress() as progress:
+    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+        asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in ("workdir", "observe")}
+        found = parts.Parts(folder / "sample.parts.json", asked | {"weights": checkpoint.digest(params)})
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
-            figure = draw(model, params, data["test"], subset, arguments)
-            figure.savefig(folder / f"{subsets.label(subset)}.png", dpi=160)
-            plt.close(figure)
+            path = folder / f"{subsets.label(subset)}.png"
+            save = functools.partial(_save, path, model, params, data["test"], subset, arguments)
+            if found.get(path.name, save) != (_digest(path) if path.is_file() else None):
+                save()  # the picture is another one by now
         progress.update("sampling", len(chosen), len(chosen))
+        found.remove()
     print(f"pictures: {folder}")
     return 0
 
@@ -98,16 +105,29 @@ def draw_all(arguments: Arguments) -> int:
         split=arguments.split, num_samples=arguments.num_samples, per_shard=arguments.per_shard, seed=arguments.seed,
     )  # fmt: skip
     found = shards.plan(job)
-    parts = [(job, found.asked, number) for number in found.missing]
+    missing = [(job, found.asked, number) for number in found.missing]
     if arguments.on == "ray":
-        done = on_ray.run(shards.draw, parts, cpus=arguments.cpus, gpus=arguments.gpus)
+        done = on_ray.run(shards.draw, missing, cpus=arguments.cpus, gpus=arguments.gpus)
     else:
-        done = (shards.draw(*part) for part in parts)
+        done = (shards.draw(*part) for part in missing)
     with writers.Progress() as progress:
         for number, _ in enumerate(done, start=1):
-            progress.update("shards", number, len(parts))
+            progress.update("shards", number, len(missing))
     print(f"written: {shards.finish(job, found)}")
     return 0
+
+
+def _save(path: pathlib.Path, *args) -> str:
+    figure = draw(*args)
+    temporary = path.with_suffix(".tmp")
+    figure.savefig(temporary, dpi=160, format="png")
+    plt.close(figure)
+    temporary.replace(path)
+    return _digest(path)
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset, arguments: Arguments) -> plt.Figure:

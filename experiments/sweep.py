@@ -7,7 +7,6 @@ keeps a copy of every run's config and evaluation.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shutil
@@ -18,7 +17,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import experiment, figures, on_ray
+from experiments import experiment, figures, on_ray, parts
 
 _SHARED = ("--init-stages", "joint")
 
@@ -71,8 +70,8 @@ def finish_all(arguments: Arguments) -> Iterator[pathlib.Path]:
     arguments = dataclasses.replace(arguments, **absolute)
     first, *others = arguments.models
     for models in ((first,), others):  # the others take the first one's joint stage
-        parts = [(arguments, model, seed, os.getcwd()) for seed in arguments.seeds for model in models]
-        yield from on_ray.run(_finish_in, parts, cpus=arguments.cpus, gpus=arguments.gpus)
+        todo = [(arguments, model, seed, os.getcwd()) for seed in arguments.seeds for model in models]
+        yield from on_ray.run(_finish_in, todo, cpus=arguments.cpus, gpus=arguments.gpus)
 
 
 def _finish_in(arguments: Arguments, model: str, seed: int, folder: str) -> pathlib.Path:
@@ -101,7 +100,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     evaluation = folder / "evaluation.json"
-    measured = evaluation.exists() and "log_likelihood" in json.loads(evaluation.read_text())  # not its long chains alone
+    measured = "log_likelihood" in parts.known(evaluation)  # not its long chains alone
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 

@@ -216,8 +216,7 @@ class Directory:
         error = pending.exception()
         self._trouble = None
         if error is not None:
-            line = str(error).strip().split("\n")[0]
-            self._trouble = f"{type(error).__name__} in {self.path}: {line}"
+            self._trouble = f"{_reason(error)} in {self.path}"
             self._on_trouble(self._trouble)
 
     def _write(self, state: Any, step: int, loss: float | None) -> None:
@@ -315,7 +314,7 @@ class Directory:
         value = read_json(path)
         if isinstance(value, dict) and set(value) == {"leaves", "files"}:  # as they were before they had a sum of their own
             content = value
-        elif isinstance(value, dict) and set(value) == {"sha256", "content"} and value["sha256"] == _sum(value["content"]):
+        elif isinstance(value, dict) and set(value) == {"sha256", "content"} and value["sha256"] == json_sum(value["content"]):
             content = value["content"]
         else:
             raise DamagedError(f"{path} has changed since it was written")
@@ -424,11 +423,21 @@ def _writer() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _write_manifest(path: pathlib.Path, content: dict) -> None:
-    write_json(path, {"sha256": _sum(json.loads(json.dumps(content))), "content": content})
+    write_json(path, {"sha256": json_sum(json.loads(json.dumps(content))), "content": content})
 
 
-def _sum(content: Any) -> str:
+def json_sum(content: Any) -> str:
+    """Returns the sha256 of JSON values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _reason(error: BaseException) -> str:
+    """Returns an error's first words: Orbax's go on for pages."""
+    text = str(error).strip().split("\n")[0]
+    for known in ("No space left on device", "Disk quota exceeded", "Read-only file system", "Permission denied"):
+        if known in text:
+            return known
+    return f"{type(error).__name__}: {text[:200]}"
 
 
 def _all_of(value: Any, kind: type) -> bool:

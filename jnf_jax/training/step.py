@@ -103,6 +103,13 @@ def permuted(key: types.Array, epoch: types.Array | int, num_examples: int) -> t
     return jax.random.permutation(keys.stream(key, "epoch", epoch), num_examples)
 
 
+def make_step(
+    stage: base.Stage, optimizer: optax.GradientTransformation, *, total_steps: int
+) -> Callable[[TrainState, types.Params, types.Array, Any], tuple[TrainState, Steps]]:
+    """Returns a jitted function (state, frozen params, step key, batch) -> (state, report): one step, to be looked at."""
+    return jax.jit(lambda *arguments: _update(stage, optimizer, *arguments, total_steps))
+
+
 def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps: int | None) -> tuple[TrainState, Steps]:
     def loss_of(trainable):
         params = {**frozen, **trainable}

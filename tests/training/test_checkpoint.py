@@ -1,4 +1,8 @@
+import contextlib
+import errno
 import json
+import os
+import subprocess
 from typing import NamedTuple
 
 import jax
@@ -6,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax.training import checkpoint
+from jnf_jax.training import checkpoint, sharding
 
 
 class State(NamedTuple):
@@ -94,3 +98,81 @@ def test_json_is_replaced_whole(tmp_path):
     with pytest.raises(TypeError):
         checkpoint.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_the_newest_the_best_and_every_nth_are_kept(tmp_path):
+    directory = checkpoint.Directory(tmp_path, policy=checkpoint.Policy(keep=2, keep_every=40))
+    losses = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.5, 50: None, 60: 4.0, 70: float("nan")}
+    for step, loss in losses.items():
+        directory.save(state(step), step=step, loss=loss)
+    assert directory.steps() == [20, 40, 60, 70]
+    directory.save(state(21), step=21)  # continued from an older one: what came after it is given up
+    assert directory.steps() == [20, 21]
+
+
+def test_what_is_saved_is_what_was_there_when_save_was_called(tmp_path):
+    """The next step overwrites its arrays while they are being written."""
+    directory = checkpoint.Directory(tmp_path)
+    weights = {"a": np.arange(6.0)}
+    directory.save(weights, step=1)
+    weights["a"][:] = -1
+    np.testing.assert_array_equal(directory.latest(weights)["a"], np.arange(6.0))
+
+
+def test_a_state_restores_onto_another_topology(tmp_path):
+    saved, like = ({"a": jax.device_put(jnp.arange(8.0), sharding.over_batch(sharding.make_mesh(n)))} for n in (4, 1))
+    for name, first, other in (("down", saved, like), ("up", like, saved)):
+        directory = checkpoint.Directory(tmp_path / name)
+        directory.save(first, step=1)
+        found = directory.latest(other)["a"]
+        np.testing.assert_array_equal(found, np.arange(8.0))
+        assert found.sharding == other["a"].sharding
+
+
+def test_a_state_that_cannot_be_written_is_told_and_the_next_one_is_tried(tmp_path, monkeypatch):
+    told = []
+    directory = checkpoint.Directory(tmp_path, on_trouble=told.append)
+    directory.save(state(1), step=1)
+    directory.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp, "save", lambda folder, tree: (folder.mkdir(), no_room()))
+        directory.save(state(2), step=2)
+        with pytest.raises(checkpoint.SaveError, match="No space left on device"):
+            directory.wait()
+    assert len(told) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "1.json"]
+    assert int(directory.latest(state(0)).step) == 1
+    directory.save(state(3), step=3)
+    directory.wait()
+    assert int(directory.latest(state(0)).step) == 3
+
+
+def no_room():
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_training_goes_on_over_a_full_disk_and_saves_again_once_there_is_room(tmp_path):
+    """On a tmpfs of 3 MB: filled up after the first save, and emptied again later."""
+    disk, ballast, told, steps = tmp_path / "disk", tmp_path / "disk" / "ballast", [], []
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], check=True)
+    try:
+        directory = checkpoint.Directory(disk / "c", on_trouble=told.append)
+        for value in range(1, 9):
+            if value == 3:
+                with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+                    while True:
+                        file.write(bytes(4096))
+            if value == 6:
+                ballast.unlink()
+            directory.save({"a": np.full(50_000, value, np.float32)}, step=value)
+            steps.append(directory.steps())
+            assert int(directory.latest({"a": np.zeros(50_000, np.float32)})["a"][0]) == steps[-1][-1]
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+    print(steps, told)
+    assert [s[-1] for s in steps] == [1, 2, 2, 2, 2, 6, 7, 8]
+    assert len(told) == 3
+    assert all(line.startswith("No space left on device in ") for line in told)

@@ -1,0 +1,132 @@
+"""What else lies in a run's folder: damaged files end in a clear line, or are made again."""
+
+import collections
+import random
+
+import jax
+import pytest
+
+from experiments import experiment, parts, stopping
+from jnf_jax.training import checkpoint, writers
+
+CONFIG = experiment.find("linear_gaussian/jnf")
+
+
+@pytest.fixture
+def run(tmp_path):
+    experiment.create(tmp_path / "run", CONFIG)
+    return tmp_path / "run"
+
+
+def broken(rng, content):
+    kind = rng.randrange(4)
+    if kind == 0:
+        place = rng.randrange(len(content))
+        return content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :]
+    if kind == 1:
+        return content[: rng.randrange(len(content))]
+    if kind == 2:
+        return b"\xff\xfe" + content
+    return rng.choice(
+        [b"", b"[1]", b"null", b'"x"', b"[" * 100_000, b'{"type": "os:system"}', b'{"type": "jnf_jax.nowhere:X"}']
+    )
+
+
+def test_a_damaged_config_is_named_and_written_again_by_the_command_that_began_the_run(run):
+    path = run / "config.json"
+    whole, outcomes = path.read_bytes(), collections.Counter()
+    for seed in range(60):
+        path.write_bytes(broken(random.Random(seed), whole))
+        try:
+            assert experiment.load(run) == CONFIG
+            outcomes["harmless"] += 1
+        except ValueError as error:
+            assert str(error).startswith("Expected the config"), error
+            outcomes["refused"] += 1
+        experiment.check_free(run, CONFIG)  # the sum in environment.json tells that it is this run's
+    print(outcomes)
+    assert outcomes["refused"] >= 55
+    path.write_bytes(b"?")
+    (run / "environment.json").unlink()
+    with pytest.raises(ValueError, match=r"config\.json holds no JSON.*--overwrite"):
+        experiment.check_free(run, CONFIG)
+
+
+def test_a_folder_whose_config_is_gone_is_not_taken_for_an_empty_one(run):
+    (run / "config.json").unlink()
+    (run / "params" / "joint").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"Expected a config\.json beside"):
+        experiment.check_free(run, CONFIG)
+    experiment.remove(run)
+    assert list(run.iterdir()) == []
+    experiment.check_free(run, CONFIG)
+
+
+def test_damaged_results_are_set_aside_and_damaged_parts_found_again(tmp_path, capsys):
+    path = tmp_path / "evaluation.parts.json"
+    parts.Parts(path, {"seed": 0}).get("a", lambda: {"value": 1.5})
+    whole = path.read_bytes()
+    for seed in range(60):
+        path.write_bytes(broken(random.Random(seed), whole))
+        assert parts.Parts(path, {"seed": 0}).get("a", lambda: {"value": 1.5}) == {"value": 1.5}
+    path.write_bytes(b"\xff")
+    assert parts.known(path) == {}
+    assert (tmp_path / "evaluation.parts.json.damaged").read_bytes() == b"\xff"
+    assert "holds no JSON" in capsys.readouterr().err
+
+
+def test_rows_of_metrics_that_are_none_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"stage": "a", "step": 1}\n\xff\xfe\n[1]\n{"stage": 3}\n{"stage": "a", "st')
+    assert writers.read_metrics(path) == [{"stage": "a", "step": 1}]
+    metrics = writers.MetricsFile(path)
+    metrics.rewind("a", 1)
+    metrics.close()
+    assert path.read_text() == '{"stage": "a", "step": 1}\n'
+
+
+@pytest.mark.parametrize("value", [0, -3])
+def test_counts_that_make_no_sense_are_named(value):
+    from experiments import evaluate
+
+    arguments = evaluate.Arguments(workdir=None, num_samples=value)
+    with pytest.raises(ValueError, match=f"Expected --num-samples of at least 1, got {value}"):
+        experiment.check_counts(arguments, "num_observations", "num_samples")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="Expected a work directory that can be written"), experiment.lease(tmp_path / "file"):
+        pass
+
+
+def test_a_taken_stage_becomes_one_of_this_runs_key(tmp_path):
+    directory = checkpoint.Directory(tmp_path, about={"stage": "joint", "key": [0, 1]})
+    weights = {"a": jax.numpy.arange(3.0)}
+    directory.save(weights, step=1)
+    directory.adopt({"key": [0, 2]})
+    assert checkpoint.Directory(tmp_path, about={"stage": "joint", "key": [0, 2]}).latest(weights) is not None
+    with pytest.raises(ValueError, match=r"key: \[0, 2\] -> \[0, 3\]"):
+        checkpoint.Directory(tmp_path, about={"stage": "joint", "key": [0, 3]}).latest(weights)
+
+
+def test_a_pace_grows_while_steps_are_quick_and_shrinks_where_they_are_slow(monkeypatch):
+    clock = iter([0.0, 0.1, 0.2, 0.3, 5.0, 5.5])
+    monkeypatch.setattr(writers.time, "monotonic", lambda: next(clock))
+    pace = writers.Pace(1.0)
+    assert [pace(50) for _ in range(6)] == [1, 2, 4, 8, 4, 4]
+
+
+def test_a_question_is_answered_by_a_signal():
+    import os
+    import signal
+    import time
+
+    stop = stopping.Stop()
+    with stop.listening():
+        assert not stop.asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 30
+        while not stop.received and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert stop.asked()
