@@ -1,4 +1,5 @@
-"""Trains every stage of every model for 50 steps, and draws and scores, on the devices of this process: `layouts.py OUTPUT MESH`.
+"""Trains every stage of every model for 50 steps, and draws and scores, on the devices of this process: `layouts.py OUTPUT MESH [NUMBER ..]`, the numbers
+those of some models.
 
 Writes the parameters and losses, float64, into an .npz file, for `test_layouts.py` to compare.
 """
@@ -37,9 +38,10 @@ def data(num):
     }
 
 
-def results(mesh):
+def results(mesh, chosen):
     sharding._SMALL = 1  # else nothing here is large enough to be split
-    for number, config in enumerate(MODELS):
+    for number in chosen or range(len(MODELS)):
+        config = MODELS[number]
         model = configs.build(config, test_models.MODALITIES)
         label = f"{number} {test_models.label(config)}"
         params = quick.jit(model.init)(jax.random.key(0))
@@ -67,5 +69,11 @@ def results(mesh):
 
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
-    output, layout = sys.argv[1:]
-    np.savez(output, **{name: np.asarray(value) for name, value in results(sharding.mesh_of(sharding.parse(layout)))})
+    output, layout, *numbers = sys.argv[1:]
+    np.savez(
+        output,
+        **{
+            name: np.asarray(value)
+            for name, value in results(sharding.mesh_of(sharding.parse(layout)), [int(number) for number in numbers])
+        },
+    )

@@ -151,3 +151,30 @@ def test_split_parameters_are_gathered_and_their_states_are_not(monkeypatch):
     gathered = [shape for shapes in found["all-gather"] for shape in shapes]
     assert ["10", "6"] in gathered
     assert gathered.count(["10", "6"]) <= 2  # forwards and backwards; Adam's moments stay where they are
+
+
+class Recorder:
+    """Keeps every state as a checkpoint would, whole and on the host."""
+
+    def __init__(self, start=None):
+        self.states, self.start = [], start
+
+    def latest(self, like):
+        return self.start
+
+    def save(self, state, **_):
+        self.states.append(jax.tree.map(np.array, state))
+
+
+def test_a_run_of_four_devices_continues_on_one(alone, monkeypatch):
+    monkeypatch.setattr(sharding, "_SMALL", 1)
+    run = lambda mesh, states, **options: fit.fit(
+        STAGE, parameters(), jax.random.key(1), data(), data(32), config=CONFIG, mesh=mesh, checkpoints=states, **options
+    )
+    begun = Recorder()
+    _, complete = run(sharding.make_mesh(4, fsdp=2), begun, should_stop=lambda: True)
+    assert not complete
+    assert int(begun.states[0].train.step) == 10
+    params, complete = run(sharding.make_mesh(1), Recorder(start=begun.states[0]))
+    assert complete
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), params, alone[0])
