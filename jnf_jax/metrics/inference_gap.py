@@ -182,7 +182,7 @@ def sampled_gap(
     """
     config = config or hmc.Config(num_chains=4, num_warmup=400, thinning=5, outside=None)
     q, _ = model.sample_posterior(params, keys.stream(key, "q"), observed, num_samples=num_draws)
-    if not isinstance(q, jax.Array):
+    if not isinstance(q, jax.Array | np.ndarray):
         raise ValueError(f"Expected a model with one code, got one with {jax.tree.structure(q)}.")
     data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
 

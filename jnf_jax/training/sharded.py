@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -93,7 +94,7 @@ def over(model: base.Model, mesh: Mesh | None = None, *, mebibytes: float = _MEB
 
 def _back(leaf: types.Array) -> types.Array:
     """Returns `[.., B, D]` of an array `[B, .., D]`."""
-    return jax.numpy.moveaxis(leaf, 0, -2)
+    return jnp.moveaxis(leaf, 0, -2)
 
 
 def in_chunks(
@@ -123,9 +124,11 @@ def in_chunks(
         part = jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen], rows)
         own = key if key is None or not number else keys.stream(key, "chunk", number)
         found = function(own, sharding.place(part, sharding.over_batch(mesh)))
-        parts.append(found if size >= num and jax.process_count() == 1 else sharding.on_host(found))
+        parts.append(found if size >= num and mesh.size == 1 else sharding.on_host(found))
     join = lambda axis, *found: jax.tree.map(functools.partial(_joined, axis, num), *found)
-    return jax.tree.map(join, axes, *parts)
+    joined = jax.tree.map(join, axes, *parts)
+    # on one device, where everything else computes
+    return jax.tree.map(jnp.asarray, joined) if len(parts) == 1 else joined
 
 
 def _joined(axis: int, num: int, *leaves: Any) -> Any:

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.mark.slow
 def test_streamed_pictures_cost_no_memory_and_little_time(tmp_path):
-    """A tenth of a gigabyte by 2.5; `python -m experiments.benchmarks.streaming FOLDER` measures the whole 6 GB."""
+    """A quarter of a gigabyte; `python -m experiments.benchmarks.streaming FOLDER` measures the whole 6 GB."""
     command = [
         sys.executable,
         "-m",

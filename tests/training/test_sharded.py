@@ -91,8 +91,16 @@ def test_draws_do_not_depend_on_the_number_of_devices():
 
 
 def test_one_chunk_is_split_over_the_devices():
-    z, _ = sharded.over(model(), sharding.make_mesh(4)).sample_posterior(PARAMS, KEY, observations(8), num_samples=2)
-    assert {shard.data.shape for shard in z.addressable_shards} == {(2, 2, 1)}
+    seen = []
+
+    def double(key, rows):
+        seen.append({shard.data.shape for shard in rows.addressable_shards})
+        return 2 * rows
+
+    found = sharded.in_chunks(double, None, np.arange(8.0), sharding.make_mesh(4), size=100, axes=0)
+    np.testing.assert_array_equal(found, 2 * np.arange(8.0))
+    assert seen == [{(2,)}]
+    assert len(found.devices()) == 1  # beside what a later function takes
 
 
 def test_a_chunk_is_smaller_where_more_is_drawn():
