@@ -5,6 +5,7 @@
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -16,7 +17,7 @@ from jax.sharding import Mesh
 
 from jnf_jax import configs, types
 from jnf_jax.models import base
-from jnf_jax.training import feed, sharding, step
+from jnf_jax.training import feed, processes, sharding, step
 
 _PLATEAU_FACTOR = 0.1  # on the learning rate
 
@@ -196,13 +197,21 @@ def fit(
     if taken < total:  # compiled while nothing would be lost
         validate = _make_validation(stage, validation, mesh, config, state.train.trainable, frozen, key)
 
+    if (
+        jax.process_count() > 1 and taken < total
+    ):  # compiled by all before one begins: collectives do not wait for a compilation
+        first = next(feeding)
+        feeding = itertools.chain([first], feeding)
+        call = call.lower(state.train, frozen, key, first, sharding.place(np.int32(1), everywhere)).compile()
+        processes.meet()
+
     while taken < total and not _stopped_early(state, config):
         num = left = config.steps_per_call - taken % config.steps_per_call
         if data is None or left == config.steps_per_call:
             data = next(feeding)
         if pace is not None:
             num = max(1, min(left, pace(left)))
-        whole = pace is None and left == config.steps_per_call
+        whole = pace is None and left == config.steps_per_call and jax.process_count() == 1
         trained, steps = call(state.train, frozen, key, data, None if whole else sharding.place(np.int32(num), everywhere))
         state = state._replace(train=trained)
         taken += num

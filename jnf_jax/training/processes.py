@@ -3,15 +3,20 @@
 Every function here is called by all processes, in the same order. With one process they cost nothing.
 """
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from jnf_jax.training import checkpoint, sharding
+
+_MEETINGS = itertools.count()
+_PATIENCE = 3_600_000  # milliseconds; a process that dies ends the wait within the heartbeat
 
 
 def is_first() -> bool:
@@ -19,10 +24,21 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def meet() -> None:
+    """Returns once all processes are here; an error where one of them has died.
+
+    A collective on CPUs gives up after half a minute. This waits as long as a process compiles or reads.
+    """
+    if jax.process_count() > 1:
+        client = distributed.global_state.client  # jax has no public barrier that is not a collective
+        client.wait_at_barrier(f"jnf_jax meeting {next(_MEETINGS)}", timeout_in_ms=_PATIENCE)
+
+
 def any_process(asked: bool) -> bool:
     """Returns whether it is so in any process."""
     if jax.process_count() == 1:
         return asked
+    meet()
     return bool(multihost_utils.process_allgather(np.asarray(asked)).any())
 
 
@@ -41,6 +57,7 @@ def from_first(function: Callable[[], Any]) -> Any:
         except Exception as error:
             content = {"error": type(error).__name__, "message": str(error)}
         answer = json.dumps(content, default=str).encode()
+    meet()
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
     padded = np.frombuffer(answer.ljust(length, b" ")[:length], np.uint8)
     content = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).decode())

@@ -13,7 +13,6 @@ import test_models
 
 from jnf_jax import configs
 from jnf_jax.models import jnf
-from jnf_jax.networks import mlp
 from jnf_jax.projectors import contrastive, dcca
 from jnf_jax.training import fit, sharded, sharding
 
@@ -21,8 +20,8 @@ MODELS = [*test_models.MODELS]
 MODELS += [  # losses of the whole batch
     jnf.Config(**test_models.SMALL, projector=projector, projected_hidden=(8,))
     for projector in (
-        contrastive.Config(dim=2, network=mlp.Config(hidden=(8,))),
-        dcca.Config(dim=2, network=mlp.Config(hidden=(8,))),
+        contrastive.Config(dim=2),
+        dcca.Config(dim=2),
     )
 ]
 SETTINGS = fit.Config(num_steps=50, batch_size=32, learning_rate=1e-3, steps_per_call=25, calls_per_validation=1)
