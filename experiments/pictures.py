@@ -25,7 +25,9 @@ def as_image(spec: specs_lib.ModalitySpec, x: np.ndarray) -> np.ndarray:
     x = np.asarray(x, float)
     if spec.likelihood == "categorical":
         x = x / (spec.num_categories - 1)
-    low, high = spec.support or ((0.0, 1.0) if spec.likelihood in ("bernoulli", "categorical") else (-3.0, 3.0))
+    if spec.likelihood == "negative_binomial":  # white: ten times what each would be if all had the same mean
+        x = np.log1p(x) / np.log1p(10 * spec.library / spec.size)
+    low, high = spec.support or ((0.0, 1.0) if spec.likelihood not in ("gaussian", "laplace") else (-3.0, 3.0))
     x = np.clip((x - low) / (high - low), 0, 1)
     if spec.layout == "path":
         x = _path(x.reshape(-1, 2))
