@@ -25,6 +25,7 @@ from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages
 
 LAST = "any_to_any"  # written after all others
+_MOST_SUBSETS = 30  # proper ones in a picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,24 +119,29 @@ def losses(path: pathlib.Path) -> plt.Figure:
 
 
 def any_to_any(model: base.Model, params, key, test: source.Source, *, num_observations: int = 12) -> plt.Figure:
-    """Returns one grid: test observations, then each modality drawn from every subset."""
+    """Returns one grid: test observations, then each modality drawn from every subset, or from some of every size where there are many."""
     part = test.take(num_observations)
     specs = model.specs
     real = {name: np.asarray(distributions.canonical(specs[name], x)) for name, x in part.arrays.items()}
     blocks = [("test data", [[pictures.as_image(spec, x) for x in real[name]] for name, spec in specs.items()])]
-    for subset in [*subsets.proper(tuple(specs)), tuple(specs)]:
+    chosen = subsets.choose(tuple(specs), "all" if len(specs) < 6 else f"sizes:{max(_MOST_SUBSETS // (len(specs) - 1), 1)}")
+    for subset in [*chosen, tuple(specs)]:
         observed = {name: part.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
         images = coherence.as_data(model, model.decode(params, codes_lib.take(z, 0)))
         rows = [[pictures.as_image(spec, x) for x in np.asarray(images[name])] for name, spec in specs.items()]
         blocks.append((f"from {subsets.label(subset)}", rows))
-    return _side_by_side(blocks)
+    figure = _side_by_side(blocks)
+    if len(chosen) < (every := 2 ** len(specs) - 2):
+        figure.suptitle(f"{len(chosen)} of {every} subsets, evenly spaced within each size", fontsize=11)
+    return figure
 
 
 def _side_by_side(blocks, *, columns: int = 4) -> plt.Figure:
     """Returns blocks of rows of images in a table, each under its name."""
     rows = -(-len(blocks) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 1.45 * rows), squeeze=False, layout="constrained")
+    height = max(1.45, 0.3 * len(blocks[0][1]))
+    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, height * rows), squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, (name, block) in zip(axes.flat, blocks, strict=False):
@@ -161,8 +167,14 @@ def latent_space(model: base.Model, params, key, test: source.Source) -> plt.Fig
         codes["all" if subset == names else subsets.label(subset)] = codes_lib.as_array(codes_lib.take(z, 0))
     centre = codes["all"].mean(0)
     _, _, directions = np.linalg.svd(codes["all"] - centre, full_matrices=False)
-    figure, axes = plt.subplots(1, len(codes), figsize=(2.6 * len(codes), 2.8), layout="constrained", sharex=True, sharey=True)
-    for axis, (name, z) in zip(axes, codes.items(), strict=True):
+    columns = min(len(codes), 6)
+    rows = -(-len(codes) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.6 * columns, 2.8 * rows), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(codes) :]:
+        axis.axis("off")
+    for axis, (name, z) in zip(axes.flat, codes.items(), strict=False):
         flat = (z - centre) @ directions[:2].T
         colours = test.labels if test.labels is not None else "C0"
         axis.scatter(*flat.T if flat.shape[1] > 1 else (flat[:, 0], 0 * flat[:, 0]), c=colours, s=3, cmap="tab10")

@@ -37,8 +37,8 @@ def test_parts_of_the_photographs_are_disjoint():
 
 
 def test_colours_are_inverted_on_the_digit_alone():
-    crop = polydigits._compose(np.random.default_rng(0), "m1", np.zeros((3, 28, 28), np.float32))
-    inverted = polydigits._compose(np.random.default_rng(0), "m1", np.ones((3, 28, 28), np.float32))
+    crop = polydigits._compose(np.random.default_rng(0), 1, np.zeros((3, 28, 28), np.float32))
+    inverted = polydigits._compose(np.random.default_rng(0), 1, np.ones((3, 28, 28), np.float32))
     np.testing.assert_array_equal(crop.astype(int) + inverted, 255)
 
 

@@ -167,7 +167,7 @@ def test_files_that_are_no_tables_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="a table, got no file at"):
         tables.build(tables.Config(path=str(tmp_path / "none.csv"), columns=forms.COLUMNS), "train")
     (tmp_path / "bad.parquet").write_text("hello")
-    with pytest.raises(ValueError, match="a table at .*bad.parquet.* pandas cannot read"):
+    with pytest.raises(ValueError, match=r"a table at .*bad.parquet.* pandas cannot read"):
         tables.build(tables.Config(path=str(tmp_path / "bad.parquet"), columns=forms.COLUMNS), "train")
 
 
@@ -257,9 +257,9 @@ def test_several_files_and_a_layer(tmp_path):
 
 def test_files_of_cells_that_cannot_be_read_are_named(tmp_path):
     (tmp_path / "bad.h5mu").write_text("hello")
-    with pytest.raises(ValueError, match="a file that mudata wrote at .*bad.h5mu"):
+    with pytest.raises(ValueError, match=r"a file that mudata wrote at .*bad.h5mu"):
         multiomics.build(multiomics.Config(path=str(tmp_path / "bad.h5mu")), "train")
-    with pytest.raises(FileNotFoundError, match="a file that anndata wrote, got no file at 'none.h5ad'"):
+    with pytest.raises(FileNotFoundError, match=r"a file that anndata wrote, got no file at 'none.h5ad'"):
         multiomics.build(multiomics.Config(paths={"a": "none.h5ad"}), "train")
     with mudata.set_options(pull_on_update=False):
         twice = anndata.concat([forms.cells(), forms.cells()])
