@@ -28,7 +28,10 @@ class ModalitySpec:
       num_categories: number of categories of a `categorical` modality.
       library: total count of an example that is generated, for a `negative_binomial` modality; for instance the mean over the training
         examples. The likelihood of an observed example takes the example's own total count.
-      layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve.
+      layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve;
+        `spectrogram`, frames by bands, in false colours, time to the right and the first band at the bottom.
+      unit: of the values, as pictures name it: `mmol/l`.
+      labels: names of the categories, or of the entries of a vector, for pictures.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +40,16 @@ class ModalitySpec:
     support: tuple[float, float] | None = None
     num_categories: int | None = None
     library: float | None = None
-    layout: Literal["grid", "path"] = "grid"
+    layout: Literal["grid", "path", "spectrogram"] = "grid"
+    unit: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.support is not None:
             object.__setattr__(self, "support", tuple(self.support))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"Expected a likelihood of {LIKELIHOODS}, got {self.likelihood!r}.")
         if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
@@ -59,10 +66,14 @@ class ModalitySpec:
             )
         if self.library is not None and not self.library > 0:
             raise ValueError(f"Expected a positive library, got {self.library}.")
-        if self.layout not in ("grid", "path") or (self.layout == "path" and (len(self.shape) != 1 or self.shape[0] % 2)):
+        if not _fits_layout(self.layout, self.shape):
             raise ValueError(
-                f"Expected a layout 'grid', or 'path' of a vector of pairs, got {self.layout!r} of shape {self.shape}."
+                f"Expected a layout 'grid', 'path' of a vector of pairs, or 'spectrogram' of frames by bands, "
+                f"got {self.layout!r} of shape {self.shape}."
             )
+        named = self.num_categories or self.size
+        if self.labels is not None and len(self.labels) != named:
+            raise ValueError(f"Expected {named} labels, one for each category or entry, got {self.labels}.")
         if self.num_categories is not None and self.num_categories < 2:
             raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")
         if self.support is not None and not self.support[0] < self.support[1]:
@@ -87,6 +98,17 @@ class ModalitySpec:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as an encoder sees it: categories are one-hot."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+def _fits_layout(layout: str, shape: tuple[int, ...]) -> bool:
+    match layout:
+        case "grid":
+            return True
+        case "path":
+            return len(shape) == 1 and shape[0] % 2 == 0
+        case "spectrogram":
+            return len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+    return False
 
 
 Specs = Mapping[str, ModalitySpec]
