@@ -34,7 +34,7 @@ from jnf_jax import configs
 from jnf_jax.data import files, source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, writers
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -227,6 +227,11 @@ def load(workdir: pathlib.Path) -> Config:
             f"Expected the config that the run in {workdir} was begun with, got another: {path} has changed since."
         )
     return config
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    """Returns the rows of a run's metrics.jsonl; none where there is no such file, and no line that a killed run left unfinished."""
+    return writers.read_metrics(workdir / "metrics.jsonl")
 
 
 @contextlib.contextmanager
