@@ -40,7 +40,7 @@ def trained(
         for x in (*data[split].arrays.values(), data[split].labels):
             digest.update(np.ascontiguousarray(x))
     folder = files.cache_directory() / "classifiers" / digest.hexdigest()[:16]
-    cache = checkpoint.Directory(folder, keep=1)
+    cache = checkpoint.Directory(folder, policy=checkpoint.Policy(keep=1))
     try:
         if (found := cache.latest(params)) is not None:
             return judges, found
@@ -57,4 +57,5 @@ def trained(
         on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
     )
     cache.save(params, step=training.num_steps)
+    cache.wait()
     return judges, params

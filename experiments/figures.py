@@ -124,7 +124,7 @@ def losses(rows: list[dict]) -> plt.Figure:
     return figure
 
 
-_NO_TERMS = {"stage", "step", "time", "loss", "validation_loss", "gradient_norm", "learning_rate"}
+_NO_TERMS = {"stage", "step", "time", "seconds", "loss", "validation_loss", "gradient_norm", "learning_rate"}
 
 
 def _curve(axis: plt.Axes, rows: list[dict], name: str, **style) -> None:

@@ -21,7 +21,7 @@ import tyro
 from experiments import experiment
 from jnf_jax import types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, sharding, step, writers
+from jnf_jax.training import checkpoint, fit, sharding, step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def main() -> int:
         console.print(_table("A step, compiled", [costs(model, params, data, config, s) for s in model.stages if s.loss]))
     if is_run:
         console.print(_table("Checkpoints", checkpoints(model, workdir)))
-        console.print(_table("Time", times(workdir / "metrics.jsonl")))
+        console.print(_table("Time", times(experiment.metrics(workdir))))
     return 0
 
 
@@ -133,10 +133,10 @@ def checkpoints(model: base.Model, workdir: pathlib.Path) -> list[dict[str, Any]
     return rows
 
 
-def times(path: pathlib.Path) -> list[dict[str, Any]]:
+def times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns the time that each stage took, compilation and every process that worked on it included."""
     spent: dict[str, list[float]] = {}
-    for row in writers.read_metrics(path):
+    for row in rows:
         if isinstance(seconds := row.get("seconds"), int | float):
             spent.setdefault(row["stage"], []).append(seconds)
     return [{"stage": stage, "calls": len(found), "seconds": f"{sum(found):.1f}"} for stage, found in spent.items()]

@@ -1,12 +1,19 @@
 """What else lies in a run's folder: damaged files end in a clear line, or are made again."""
 
 import collections
+import dataclasses
+import os
+import pathlib
 import random
+import signal
+import subprocess
+import sys
+import time
 
 import jax
 import pytest
 
-from experiments import experiment, parts, stopping
+from experiments import experiment, parts, stopping, train
 from jnf_jax.training import checkpoint, writers
 
 CONFIG = experiment.find("linear_gaussian/jnf")
@@ -118,10 +125,6 @@ def test_a_pace_grows_while_steps_are_quick_and_shrinks_where_they_are_slow(monk
 
 
 def test_a_question_is_answered_by_a_signal():
-    import os
-    import signal
-    import time
-
     stop = stopping.Stop()
     with stop.listening():
         assert not stop.asked()
@@ -130,3 +133,66 @@ def test_a_question_is_answered_by_a_signal():
         while not stop.received and time.monotonic() < deadline:
             time.sleep(0.01)
         assert stop.asked()
+
+
+def test_another_config_is_refused_with_both_values_and_overwrite_starts_again(run, monkeypatch):
+    monkeypatch.setattr(train.stages, "train", lambda *arguments, **options: ({}, True))
+    (run / "params" / "joint").mkdir(parents=True)
+    (run / "notes.txt").write_text("mine")
+    other = dataclasses.replace(CONFIG, seed=7)
+    options = {"taken": None, "stop": stopping.Stop(), "policy": checkpoint.Policy(), "minutes": None}
+    with pytest.raises(ValueError, match=r"\(the run's -> these\): seed: 0 -> 7\."):
+        train.train(other, run, overwrite=False, **options)
+    assert (run / "params").exists()
+    assert train.train(other, run, overwrite=True, **options) == 0
+    assert not (run / "params").exists()
+    assert (run / "notes.txt").exists()
+    assert experiment.load(run) == other
+    assert train.train(other, run, overwrite=False, **options) == 0  # the same command again
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+@pytest.mark.slow
+def test_a_read_only_disk_is_named(tmp_path):
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", tmp_path], check=True)
+    try:
+        with (
+            pytest.raises(ValueError, match=r"can be written, got .*: Read-only file system"),
+            experiment.lease(tmp_path / "a"),
+        ):
+            pass
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_the_watchdog_ends_what_hangs_with_a_traceback():
+    code = (
+        "import time; from experiments import stopping\n"
+        "def hang(): time.sleep(60)\n"
+        "stop = stopping.Stop(watchdog=4.0)\n"
+        "with stop.listening():\n"
+        "    for _ in range(5): time.sleep(1.0), stop.asked()\n"
+        "    print('alive', flush=True); hang()"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    assert result.stdout == "alive\n"  # being asked kept it alive for longer than its seconds
+    assert result.returncode == 1
+    assert "in hang" in result.stderr
+
+
+def test_a_signal_ends_at_once_what_would_lose_nothing_even_in_a_call_that_does_not_return():
+    code = (
+        "import ctypes; from experiments import stopping\n"
+        "stop = stopping.Stop()\n"
+        "with stop.listening():\n"
+        "    print('ready', flush=True); ctypes.CDLL(None).getchar()"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.wait(60) == stopping.INTERRUPTED
+    assert "the same command continues" in process.stderr.read()

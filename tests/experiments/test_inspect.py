@@ -1,5 +1,3 @@
-import json
-
 import jax
 import jax.numpy as jnp
 import test_stages
@@ -52,7 +50,6 @@ def test_checkpoints_and_their_health_are_shown(tmp_path):
     assert checkpoint.Directory(tmp_path / "nothing").health() == []
 
 
-def test_time_is_added_up_by_stage(tmp_path):
+def test_time_is_added_up_by_stage():
     rows = [{"stage": "a", "step": 1, "seconds": 2.0}, {"stage": "a", "step": 2, "seconds": 0.5}, {"stage": "b", "step": 1}]
-    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    assert inspect.times(tmp_path / "metrics.jsonl") == [{"stage": "a", "calls": 2, "seconds": "2.5"}]
+    assert inspect.times(rows) == [{"stage": "a", "calls": 2, "seconds": "2.5"}]
