@@ -8,7 +8,7 @@ import jax
 from jnf_jax import keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, weights
 
 _PREPARE_BATCH = 500
 
@@ -120,11 +120,13 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
 
 
 def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
-    """Returns the parameters of a model all of whose stages are finished.
+    """Returns the parameters of a model all of whose stages are finished, or those that `weights.save` wrote into the folder.
 
     Raises:
-      ValueError: if a stage is not.
+      ValueError: if a stage is not finished, or a file is damaged or another model's.
     """
+    if weights.found(folder):
+        return weights.read(model, folder)
     params = jax.jit(model.init)(jax.random.key(0))
     for stage in model.stages:
         best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
