@@ -26,6 +26,7 @@ OWNERS = {  # a package -> the files that alone may import it
     "orbax": {"training/checkpoint.py"},
     "safetensors": {"training/weights.py"},
     "huggingface_hub": {"training/hub.py"},
+    "arviz": {"metrics/arviz.py"},
     "distrax": {"distributions.py", "flows/coupling.py"},
 }
 # a file with a Config is a model; what others share has none
