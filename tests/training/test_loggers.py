@@ -8,7 +8,7 @@ import types
 
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
+import tfevents
 from wandb.proto import wandb_internal_pb2
 
 from jnf_jax.training import fit, loggers
@@ -38,29 +38,6 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
         loggers.check(["print"])
 
 
-def records(path):
-    """The records of a file in TensorFlow's framing: length, its checksum, data, their checksum."""
-    content, at = path.read_bytes(), 0
-    while at < len(content):
-        (length,) = struct.unpack_from("<Q", content, at)
-        yield content[at + 12 : at + 12 + length]
-        at += 16 + length
-
-
-def events(folder):
-    """tag -> [(step, value)] as TensorBoard shows them: a file's first event hides what older files have from its step on."""
-    shown = {}
-    for path in sorted(folder.iterdir()):
-        for record in records(path):
-            event = event_pb2.Event.FromString(record)
-            if event.HasField("session_log"):
-                shown = {tag: [p for p in points if p[0] < event.step] for tag, points in shown.items()}
-            for value in event.summary.value:
-                point = (event.step, value.simple_value if value.HasField("simple_value") else value.image)
-                shown.setdefault(value.tag, []).append(point)
-    return shown
-
-
 def test_tensorboard_hides_what_a_killed_run_left(tmp_path, monkeypatch):
     from tensorboardX import event_file_writer
 
@@ -68,7 +45,7 @@ def test_tensorboard_hides_what_a_killed_run_left(tmp_path, monkeypatch):
     monkeypatch.setattr(event_file_writer, "time", types.SimpleNamespace(time=lambda: next(times, 300.0)), raising=False)
     log("tensorboard", tmp_path, [10, 20, 30])
     log("tensorboard", tmp_path, [30, 40], continued=20)
-    shown = events(tmp_path / "tensorboard" / "joint")
+    shown = tfevents.shown(tmp_path / "tensorboard" / "joint")
     assert shown["joint/loss"] == [(step, pytest.approx(1 / step)) for step in (10, 20, 30, 40)]
     assert [step for step, _ in shown["joint/validation_loss"]] == [20, 40]
     assert [step for step, _ in shown["joint/pictures"]] == [20, 40]
