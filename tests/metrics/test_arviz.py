@@ -1,4 +1,7 @@
 import functools
+import os
+import pathlib
+import subprocess
 import sys
 
 import arviz
@@ -113,3 +116,21 @@ def test_groups_are_one_argument_from_version_1_on(sampled, monkeypatch, version
     groups = args[0] if args else options
     assert {"posterior", "constant_data"} <= set(groups)
     assert options["dims"]["z"] == ["observation", "z_dim"]
+
+
+@pytest.mark.slow
+def test_arviz_1_agrees_too(tmp_path):
+    """In a folder of its own, without regard to the Python that it asks for: its packages are plain Python."""
+    wanted = ["arviz>=1", "arviz-base>=1", "arviz-stats>=1", "arviz-plots>=1"]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-requires-python", "--target", tmp_path]
+    subprocess.run([*install, *wanted], check=True)
+    root = pathlib.Path(__file__).parents[2]
+    paths = os.pathsep.join(map(str, (tmp_path, root)))
+    code = "import arviz, sys, pytest; assert arviz.__version__ >= '1'; sys.exit(pytest.main(sys.argv[1:]))"
+    chosen = "r_hat_and_ess or trend or chains_keep or several_parts"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "-q", __file__, "-k", chosen],
+        cwd=root, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "4 passed" in result.stdout
