@@ -1,0 +1,80 @@
+"""Stages that serve a product of experts and are fitted outright, to codes of the training examples.
+
+`marginal` is a density of draws of q(z | X). `divisors` are the Gaussians that these codes have in every expert's base space.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jnf_jax import distributions, types
+from jnf_jax.models import base, sampled
+from jnf_jax.posteriors import divisors
+
+
+def marginal_stage(parts: sampled.Parts, *, num_codes: int) -> base.Stage:
+    """Returns the stage that fits the density of the codes, to so many of them."""
+    return base.Stage(
+        name="marginal",
+        trainable=("marginal",),
+        loss=functools.partial(marginal_loss, parts) if parts.rule.marginal.by_gradient else None,
+        prepare=lambda params, batch: {"joint_posterior": sampled.encode_joint(parts, params, batch)},
+        solve=functools.partial(solve_marginal, parts, num_codes),
+        needs=("joint",),
+    )
+
+
+def divisors_stage(parts: sampled.Parts, *, num_codes: int, needs: tuple[str, ...]) -> base.Stage:
+    """Returns the stage that fits the experts' divisors, to so many codes."""
+    solve = functools.partial(solve_divisors, parts, num_codes)
+    return base.Stage(name="divisors", trainable=("divisors",), loss=None, solve=solve, needs=needs)
+
+
+def marginal_loss(
+    parts: sampled.Parts, params: types.Params, key: types.Array, batch: dict[str, Any]
+) -> tuple[types.Array, base.Metrics]:
+    """Returns the negative log density of draws of q(z | X) under the marginal."""
+    z = distributions.gaussian_sample(key, batch["joint_posterior"])
+    return -jax.vmap(functools.partial(parts.rule.marginal.log_density, params["marginal"]))(z).mean(), {}
+
+
+def solve_marginal(
+    parts: sampled.Parts, num_codes: int, params: types.Params, key: types.Array, train, validation
+) -> types.Params:
+    """Returns the marginal fitted to draws of q(z | X)."""
+    draw = lambda key, batch: distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
+    codes, held_out = (over_examples(draw, key, data, num=num_codes) for data in (train, validation))
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    return {"marginal": jax.tree.map(jnp.asarray, parts.rule.marginal.fit(seed, codes, held_out))}
+
+
+def solve_divisors(
+    parts: sampled.Parts, num_codes: int, params: types.Params, key: types.Array, train, validation
+) -> types.Params:
+    """Returns for every expert the Gaussian that codes have in its base space."""
+    del validation
+    names = parts.names
+
+    flows = [functools.partial(parts.experts.flow.forward, parts.experts.flow_of(params["experts"], name)) for name in names]
+
+    def encode(key, batch):
+        z = distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
+        u = [jax.vmap(flow)(z)[0] for flow in flows]
+        return u, [sampled.encode_expert(parts, params, name, batch[name]).scale for name in names]
+
+    u, scales = over_examples(encode, key, train, num=num_codes)
+    found = [divisors.by_moments(u_j, scale.max(0)) for u_j, scale in zip(u, scales, strict=True)]
+    return {"divisors": jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)._asdict()}
+
+
+def over_examples(function, key: types.Array, data, *, num: int, batch_size: int = 500):
+    """Returns function(key, batch) of the first `num` examples, computed in batches of one shape, on the host."""
+    num = min(num, len(next(iter(data.values()))))
+    call, found = jax.jit(function), []
+    for start in range(0, num, batch_size):
+        rows = np.arange(start, start + min(batch_size, num)) % num  # the last batch is filled up; its filling is dropped
+        found.append(jax.device_get(call(jax.random.fold_in(key, start), {name: x[rows] for name, x in data.items()})))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)

@@ -1,0 +1,227 @@
+"""What models have in common whose posterior given a subset is a product of experts, sampled by Hamiltonian Monte Carlo.
+
+Given all modalities, a joint encoder draws exactly; given one, its expert does. In between stands `posteriors.product`. Likelihoods are
+importance-sampled,
+
+    log p(x_S)  >=  E log (1/K) sum_k p(z_k) prod_{j in S} p(x_j | z_k) / q(z_k),
+
+from the joint encoder or the mixture of the experts observed. Params hold {"joint": .., "decoders": .., "projector": .., "experts": ..,
+"marginal": .., "divisors": ..}.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jnf_jax import distributions, objectives, types
+from jnf_jax.models import experts, joint
+from jnf_jax.posteriors import compiling, hmc, product
+from jnf_jax.posteriors import flow as expert
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What the functions below are made of; no parameters.
+
+    Attributes:
+      joint: q(z | X).
+      experts: q_j(z | x_j).
+      rule: how experts are multiplied.
+      sampler: the chains behind a product.
+    """
+
+    joint: joint.Encoder
+    experts: experts.Experts
+    rule: product.Rule
+    sampler: hmc.Config
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The modalities in order."""
+        return self.experts.modalities.names
+
+
+def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> types.Gaussian:
+    """Returns q(z | X), `[B, D]`."""
+    return parts.joint.encode(params["joint"], observed)
+
+
+def encode_expert(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Gaussian:
+    """Returns the base Gaussian of q_j(z | x_j), `[B, D]`."""
+    return parts.experts.encode_view(params["experts"], name, parts.experts.view(params["projector"], name, x))
+
+
+def sample_prior(parts: Parts, params: types.Params, key: types.Array, *, num_samples: int) -> types.Array:
+    """Returns draws of the marginal, `[S, D]`."""
+    return parts.rule.marginal.sample(params["marginal"], key, num_samples=num_samples)
+
+
+def make_sampler(parts: Parts):
+    """Returns `sample_posterior(params, key, observed, *, num_samples)` -> (z `[S, B, D]`, Info).
+
+    What cannot be drawn, for an observation with NaN for instance, shows in Info as `improper`, with R-hat NaN.
+    One modality: exact draws of its flow. All of them: exact draws of the joint encoder. In between: the product of experts by HMC;
+    behind the S draws of an observation stand `sampler.num_chains` chains of `sampler.num_warmup` iterations and
+    max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 30 + 20 iterations for up to 40 draws by default).
+    Encoders run once per observation; the product is compiled once for each number of experts, whichever they are.
+
+    Raises (the function returned):
+      ValueError: if nothing is observed, a modality is unknown or of the wrong shape, or no sample is asked for.
+    """
+    names = parts.names
+    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
+    gather = jax.jit(functools.partial(shared_of, parts))
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def from_joint(params, key, observed, *, num_samples):
+        posterior = encode_joint(parts, params, observed)
+        z = jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
+        return z, types.exact_info(z)
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def from_expert(shared, key, gaussians, *, num_samples):
+        flow_params, gaussian = (
+            jax.tree.map(lambda leaf: leaf[0], shared.flows),
+            jax.tree.map(lambda leaf: leaf[:, 0], gaussians),
+        )
+        z = expert.sample_many(parts.experts.flow, flow_params, key, gaussian, num_samples=num_samples)
+        return z, types.exact_info(z)
+
+    @functools.partial(compiling.jit, static_argnames="num_samples")
+    def from_product(shared, key, gaussians, *, num_samples):
+        return product.sample(parts.rule, shared, key, gaussians, num_samples=num_samples, config=parts.sampler)
+
+    def sample_posterior(params, key, observed, *, num_samples):
+        observed = parts.experts.modalities.ordered(observed)
+        if not observed:
+            raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
+        if num_samples < 1:
+            raise ValueError(f"Expected at least one sample, got {num_samples}.")
+        if len(observed) == len(names):
+            return from_joint(params, key, observed, num_samples=num_samples)
+        shared = gather(params, jnp.asarray([names.index(name) for name in observed]))
+        gaussians = [encode(params, name, x) for name, x in observed.items()]
+        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)  # [B, |S|, D]
+        if len(observed) == 1:
+            return from_expert(shared, key, gaussians, num_samples=num_samples)
+        return from_product(shared, key, gaussians, num_samples=num_samples)
+
+    return sample_posterior
+
+
+def shared_of(parts: Parts, params: types.Params, indices: types.Array) -> product.Shared:
+    """Returns what a product of the modalities of these indices `[|S|]` needs beside the observation."""
+    take = functools.partial(jax.tree.map, lambda leaf: leaf[indices])
+    return product.Shared(
+        flows=take(params["experts"]["flows"]),
+        divisors=product.Divisors(**take(params["divisors"])),
+        marginal=params["marginal"],
+    )
+
+
+def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
+    """Returns log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between.
+
+    In between it is the density that chains sample, the wall that confines them included.
+    """
+    observed = parts.experts.modalities.ordered(observed)
+    names = parts.names
+    if len(observed) == len(names):
+        return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
+    base = jax.tree.map(
+        lambda *g: jnp.stack(g, axis=1), *(encode_expert(parts, params, name, x) for name, x in observed.items())
+    )
+    shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
+    density = product.log_densities(parts.rule, shared, base, z)
+    if len(observed) == 1:
+        return density
+    return density - product.wall(z, parts.sampler.outside)
+
+
+def make_log_normaliser(parts: Parts):
+    """Returns `log_normaliser(params, key, observed, *, config)` -> `[B]`, compiled once for each number of experts."""
+    names = parts.names
+    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
+    outside = parts.sampler.outside
+
+    @functools.partial(compiling.jit, static_argnames="config")
+    def of_product(shared, key, gaussians, *, config):
+        return product.log_normaliser(parts.rule, shared, key, gaussians, outside=outside, config=config)
+
+    def log_normaliser(params, key, observed, *, config):
+        observed = parts.experts.modalities.ordered(observed)
+        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *(encode(params, name, x) for name, x in observed.items()))
+        if len(observed) in (1, len(names)):
+            return jnp.zeros(len(gaussians.loc))
+        shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
+        return of_product(shared, key, gaussians, config=config)
+
+    return log_normaliser
+
+
+def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.Batch) -> types.Array:
+    """Returns a one-draw estimate `[B]` of the joint ELBO, at beta = 1 and without rescaling.
+
+    Raises:
+      ValueError: if a modality is missing.
+    """
+    observed = parts.experts.modalities.ordered(observed)
+    if len(observed) < len(parts.names):
+        raise ValueError(f"Expected all of {list(parts.names)} for the joint ELBO, got {list(observed)}.")
+    loss, _ = joint.negative_elbo(
+        parts.experts.modalities, params["decoders"], key, encode_joint(parts, params, observed), observed,
+        beta=1.0, weights=dict.fromkeys(observed, 1.0),
+    )  # fmt: skip
+    return -loss
+
+
+def log_likelihood(
+    parts: Parts, params: types.Params, key: types.Array, observed: types.Batch, *, num_importance: int
+) -> types.Array:
+    """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from the mixture of the experts observed.
+
+    A product has no normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants. Draws
+    come from the experts in turn.
+
+    Raises:
+      ValueError: if no importance sample is asked for.
+    """
+    if num_importance < 1:
+        raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
+    observed = parts.experts.modalities.ordered(observed)
+    data = parts.experts.modalities.canonical(observed)
+    if len(observed) == len(parts.names):
+        posterior = encode_joint(parts, params, observed)
+        propose = lambda key, number: distributions.gaussian_sample(key, posterior)
+        density = lambda z: distributions.gaussian_log_prob(posterior, z)
+    else:
+        propose, density = mixture_of_experts(parts, params, observed)
+
+    def log_weight(xs):
+        z = propose(*xs)
+        decoded = parts.experts.modalities.decode(params["decoders"], z)
+        terms = objectives.log_likelihoods(parts.experts.modalities.specs, decoded, data)
+        return sum(terms.values()) + distributions.standard_normal_log_prob(z) - density(z)
+
+    keys_and_numbers = jax.random.split(key, num_importance), jnp.arange(num_importance)
+    return objectives.importance_log_likelihood(jax.lax.map(log_weight, keys_and_numbers))
+
+
+def mixture_of_experts(parts: Parts, params: types.Params, observed: types.Batch):
+    """Returns (key, number) -> draws `[B, D]` of the expert whose turn it is, and the log density `[B]` of the mixture of all of them."""
+    num = len(observed)
+    indices = jnp.asarray([parts.names.index(name) for name in observed])
+    flows = shared_of(parts, params, indices).flows
+    bases = jax.tree.map(lambda *g: jnp.stack(g), *(encode_expert(parts, params, name, x) for name, x in observed.items()))
+
+    def propose(key, number):
+        one = jax.tree.map(lambda leaf: leaf[number % num], (flows, bases))
+        return expert.sample_many(parts.experts.flow, one[0], key, one[1], num_samples=1)[0]
+
+    def density(z):
+        each = jax.vmap(lambda flow, base: expert.log_densities(parts.experts.flow, flow, base, z))(flows, bases)
+        return jax.nn.logsumexp(each, axis=0) - jnp.log(num)
+
+    return propose, density
