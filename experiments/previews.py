@@ -10,7 +10,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.models import base
 
-_GAP = 3  # pixels between blocks
+_SIZE = 56  # pixels of a tile
 
 
 def subsets_of(model: base.Model, stage: str) -> list[subsets.Subset]:
@@ -57,17 +57,12 @@ def make(
 
 
 def _compose(model: base.Model, blocks: list[types.Batch]) -> np.ndarray:
-    tiles = [
-        {name: [pictures.as_image(spec, x) for x in np.asarray(block[name])] for name, spec in model.specs.items()}
-        for block in blocks
-    ]
-    sizes = [tile.shape for block in tiles for row in block.values() for tile in row]
-    height, width = (max(size[axis] for size in sizes) + 1 for axis in (0, 1))
-    num = len(next(iter(tiles[0].values())))
-    canvas = np.ones((height * len(model.specs), (width * num + _GAP) * len(tiles), 3))
-    for b, block in enumerate(tiles):
-        for r, row in enumerate(block.values()):
-            for c, tile in enumerate(row):
-                top, left = r * height, b * (width * num + _GAP) + c * width
-                canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    return canvas
+    rows = []
+    for name, spec in model.specs.items():
+        values = [np.asarray(block[name]) for block in blocks]
+        limits = pictures.limits(spec, values[0])
+        row = []
+        for examples in values:
+            row += [pictures.tile(spec, x, limits=limits, size=_SIZE) for x in examples] + [None]
+        rows.append(row[:-1])
+    return pictures.mosaic(rows)

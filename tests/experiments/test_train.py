@@ -74,7 +74,7 @@ def test_a_picture_has_a_block_for_the_data_and_for_every_subset():
     model = configs.build(mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), specs)
     blocks = [{"a": np.full((3, 4, 5, 3), shade), "b": np.full((3, 2, 2), shade)} for shade in (0.0, 0.5)]
     image = previews._compose(model, blocks)
-    assert image.shape == (2 * 5, 2 * (3 * 6 + 3), 3)
-    assert (image[:4, :5] == 0).all()
-    assert (image[5:7, 21:23] == 0.5).all()
-    assert (image[7:, :21] == 1).all()
+    assert image.shape == (2 * 60 - 4, 7 * 60 - 4, 3)
+    assert (image[:56, :56] == 0).all()
+    assert (image[60:, 4 * 60 : 4 * 60 + 56] == 0.5).all()
+    assert (image[:, 3 * 60 : 3 * 60 + 56] == 1).all()
