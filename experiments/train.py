@@ -1,22 +1,24 @@
 """Trains all stages of an experiment.
 
-    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [--log tensorboard] [any field of the config]
 
 The same command continues a run that was ended, bit for bit. SIGTERM and Ctrl-C end it with its state saved and exit code 130.
 """
 
 import argparse
+import functools
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
 
-from experiments import cluster, experiment, settings, stopping
-from jnf_jax import types
+from experiments import cluster, experiment, previews, settings, stopping
+from jnf_jax import configs, keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, processes, stages, writers
+from jnf_jax.training import checkpoint, fit, loggers, processes, stages, writers
 
 
 def main() -> int:
@@ -35,6 +37,7 @@ def main() -> int:
     parser.add_argument("--watchdog", type=float, help="end the process where it does not move for so many seconds")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    parser.add_argument("--log", nargs="+", default=[], choices=list(loggers.LOGGERS), help="loggers, beside metrics.jsonl")
     cluster.add_flags(parser)
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
@@ -69,6 +72,7 @@ def main() -> int:
             policy=policy,
             minutes=arguments.checkpoint_minutes,
             mesh=mesh,
+            log=arguments.log,
         )
 
 
@@ -82,6 +86,7 @@ def train(
     policy: checkpoint.Policy,
     minutes: float | None,
     mesh: Mesh,
+    log: Sequence[str],
 ) -> int:
     """Trains in `workdir`, or continues there; returns the exit code.
 
@@ -94,7 +99,9 @@ def train(
       policy: of checkpoints.
       minutes: between checkpoints; None: at every validation.
       mesh: devices.
+      log: names of loggers.
     """
+    loggers.check(log)
     if not overwrite:
         processes.from_first(lambda: experiment.check_free(workdir, config))
     model, data = experiment.build(config)
@@ -113,6 +120,12 @@ def train(
     processes.from_first(begin)
     due = None if minutes is None else writers.Every(minutes)
     metrics = writers.MetricsFile(workdir / "metrics.jsonl") if processes.is_first() else None
+    started = loggers.start(log, workdir, configs.to_json(config)) if processes.is_first() else []
+
+    @functools.cache
+    def preview(stage: str):
+        return previews.make(model, data["validation"], stage, keys.stream(key, "previews"))
+
     with writers.Progress() as progress:
 
         def say(line: str):
@@ -125,13 +138,23 @@ def train(
                 metrics.write(report)
             except OSError as error:  # a full disk costs rows, and the run goes on
                 say(f"metrics were not written: {error.strerror}")
+            for logger in started:
+                logger.write(report)
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
+
+        def on_validation(report: fit.Report, params: types.Params):
+            if started and (draw := preview(report.stage)) is not None:
+                image = draw(params)
+                for logger in started:
+                    logger.picture(report.stage, report.step, image)
 
         def on_resume(stage: str, step: int, damaged: list[str]):
             stop.at_rest()
             if metrics is None:
                 return
             metrics.rewind(stage, step)
+            for logger in started:
+                logger.begin(stage, step)
             for line in damaged:
                 say(f"passed over: {line}")
             if step:
@@ -146,6 +169,7 @@ def train(
                 folder=workdir,
                 mesh=mesh,
                 on_report=on_report,
+                on_validation=on_validation,
                 on_resume=on_resume,
                 should_stop=stop.asked,
                 should_save=(lambda _: processes.any_process(due())) if due else (lambda validated: validated),
@@ -156,6 +180,8 @@ def train(
         finally:
             if metrics is not None:
                 metrics.close()
+            for logger in started:
+                logger.close()
     if not complete:
         print("stopped by a signal, the state is saved; the same command continues", file=sys.stderr)
         return stopping.INTERRUPTED
