@@ -113,7 +113,7 @@ def training(data):
 def memory(folder: pathlib.Path) -> int:
     """Returns the peak of resident memory, in bytes, of a training that streams."""
     train = training(source(folder).batch())
-    for _ in range(3 * _TURN):
+    for _ in range(_TURN):
         train()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
