@@ -1,21 +1,23 @@
 """Trains all stages of an experiment.
 
-    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [--log tensorboard] [any field of the config]
 
 The same command continues a run that was ended, bit for bit. SIGTERM and Ctrl-C end it with its state saved and exit code 130.
 """
 
 import argparse
+import functools
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
 
 import jax
 
-from experiments import experiment, settings, stopping
-from jnf_jax import types
+from experiments import experiment, previews, settings, stopping
+from jnf_jax import configs, keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, stages, writers
+from jnf_jax.training import checkpoint, fit, loggers, stages, writers
 
 
 def main() -> int:
@@ -34,6 +36,7 @@ def main() -> int:
     parser.add_argument("--watchdog", type=float, help="end the process where it does not move for so many seconds")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    parser.add_argument("--log", nargs="+", default=[], choices=list(loggers.LOGGERS), help="loggers, beside metrics.jsonl")
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
         parser.print_help()
@@ -62,6 +65,7 @@ def main() -> int:
             stop=stop,
             policy=policy,
             minutes=arguments.checkpoint_minutes,
+            log=arguments.log,
         )
 
 
@@ -69,11 +73,12 @@ def train(
     config: experiment.Config,
     workdir: pathlib.Path,
     *,
-    overwrite: bool,
-    taken: tuple[pathlib.Path, list[str] | None] | None,
-    stop: stopping.Stop,
-    policy: checkpoint.Policy,
-    minutes: float | None,
+    overwrite: bool = False,
+    taken: tuple[pathlib.Path, list[str] | None] | None = None,
+    stop: stopping.Stop | None = None,
+    policy: checkpoint.Policy | None = None,
+    minutes: float | None = None,
+    log: Sequence[str] = (),
 ) -> int:
     """Trains in `workdir`, or continues there; returns the exit code.
 
@@ -82,10 +87,13 @@ def train(
       workdir: folder of the run.
       overwrite: whether a run that is there is removed.
       taken: another run's folder and the names of its stages to start from.
-      stop: asked whether to stop.
+      stop: asked whether to stop; None: no signal is caught.
       policy: of checkpoints.
       minutes: between checkpoints; None: at every validation.
+      log: names of loggers.
     """
+    stop, policy = stop or stopping.Stop(), policy or checkpoint.Policy()
+    loggers.check(log)
     if not overwrite:
         experiment.check_free(workdir, config)
     model, data = experiment.build(config)
@@ -100,6 +108,12 @@ def train(
         _take_over(model, key, *taken, workdir)
     due = None if minutes is None else writers.Every(minutes)
     metrics = writers.MetricsFile(workdir / "metrics.jsonl")
+    started = loggers.start(log, workdir, configs.to_json(config))
+
+    @functools.cache
+    def preview(stage: str):
+        return previews.make(model, data["validation"], stage, keys.stream(jax.random.key(config.seed), "previews"))
+
     with writers.Progress() as progress:
 
         def say(line: str):
@@ -110,11 +124,21 @@ def train(
                 metrics.write(report)
             except OSError as error:  # a full disk costs rows, and the run goes on
                 say(f"metrics were not written: {error.strerror}")
+            for logger in started:
+                logger.write(report)
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
+
+        def on_validation(report: fit.Report, params: types.Params):
+            if started and (draw := preview(report.stage)) is not None:
+                image = draw(params)
+                for logger in started:
+                    logger.picture(report.stage, report.step, image)
 
         def on_resume(stage: str, step: int, damaged: list[str]):
             stop.at_rest()
             metrics.rewind(stage, step)
+            for logger in started:
+                logger.begin(stage, step)
             for line in damaged:
                 say(f"passed over: {line}")
             if step:
@@ -128,6 +152,7 @@ def train(
                 settings=config.training,
                 folder=workdir,
                 on_report=on_report,
+                on_validation=on_validation,
                 on_resume=on_resume,
                 should_stop=stop.asked,
                 should_save=(lambda _: stopping.any_process(due())) if due else (lambda validated: validated),
@@ -137,6 +162,8 @@ def train(
             )
         finally:
             metrics.close()
+            for logger in started:
+                logger.close()
     if not complete:
         print("stopped by a signal, the state is saved; the same command continues", file=sys.stderr)
         return stopping.INTERRUPTED

@@ -155,7 +155,7 @@ class Directory:
             if (trouble := self._damage(step)) is None:
                 content = self._manifest(step)
                 self._check_about(content, step)
-                _check_leaves(content["leaves"], _leaves(like), self._folder(step))
+                check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
                 state = ocp.load(self._folder(step), like)
                 if content.get("values") in (None, digest(state)):
                     return state
@@ -188,7 +188,7 @@ class Directory:
           ValueError: if they differ (the first one is named), or as `newest`.
         """
         if (step := self.newest()) is not None:
-            _check_leaves(self._manifest(step)["leaves"], _leaves(like), self._folder(step))
+            check_leaves(self._manifest(step)["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
 
     def adopt(self, about: Mapping[str, Any]) -> None:
         """Changes what the newest whole step belongs to, in these entries."""
@@ -249,7 +249,7 @@ class Directory:
                 "about": self._about,
                 "values": digest(state),
                 "leaves": _leaves(state),
-                "files": {name: _sha256(folder / name) for name in _files(folder)},
+                "files": {name: sha256(folder / name) for name in _files(folder)},
             }
             _write_manifest(self._manifest_path(step), content)
         except BaseException:
@@ -304,7 +304,7 @@ class Directory:
         for name, known in expected.items():
             if not stat.S_ISREG((folder / name).lstat().st_mode):
                 return f"{folder / name} is no plain file"
-            if _sha256(folder / name) != known:
+            if sha256(folder / name) != known:
                 return f"{folder / name} has changed since it was written"
         return None
 
@@ -454,13 +454,16 @@ def _leaves(tree: Any) -> dict[str, list]:
     }
 
 
-def _check_leaves(saved: dict, expected: dict, folder: pathlib.Path) -> None:
+def check_leaves(saved: dict, expected: dict, where: str) -> None:
+    """Checks that saved leaves are those expected; both are path -> [shape, type].
+
+    Raises:
+      ValueError: if they differ; the first one that does is named, and `where` it was looked for.
+    """
     for name in [*expected, *saved]:
         if saved.get(name) != expected.get(name):
             describe = lambda leaf: "nothing" if leaf is None else f"{leaf[1]} of shape {tuple(leaf[0])}"
-            raise ValueError(
-                f"Expected {describe(expected.get(name))} for {name} in the checkpoint {folder}, got {describe(saved.get(name))}."
-            )
+            raise ValueError(f"Expected {describe(expected.get(name))} for {name} in {where}, got {describe(saved.get(name))}.")
 
 
 def _files(folder: pathlib.Path) -> list[str]:
@@ -479,6 +482,7 @@ def _remove(path: pathlib.Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sha256(path: pathlib.Path) -> str:
+def sha256(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

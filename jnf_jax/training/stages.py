@@ -13,7 +13,7 @@ import numpy as np
 from jnf_jax import configs, keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, weights
 
 _PREPARE_BATCH = 500
 _DEFAULT = checkpoint.Policy()
@@ -27,6 +27,7 @@ def train(
     settings: Mapping[str, fit.Config],
     folder: pathlib.Path | str | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
+    on_validation: Callable[[fit.Report, types.Params], None] = lambda report, params: None,
     on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
     should_save: Callable[[bool], bool] = lambda validated: validated,
@@ -43,6 +44,7 @@ def train(
       settings: stage -> how it is trained.
       folder: where checkpoints and finished stages are kept and found; None keeps nothing.
       on_report: called after each compiled call.
+      on_validation: called after each validation, with all parameters as they are then; the next call overwrites them.
       on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what was
         passed over because it was damaged, one line each.
       should_stop: asked after each compiled call, or part of one.
@@ -101,6 +103,7 @@ def train(
                     config=settings[stage.name],
                     checkpoints=states,
                     on_report=on_report,
+                    on_validation=on_validation,
                     should_stop=should_stop,
                     should_save=should_save,
                     pace=pace,
@@ -199,11 +202,13 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
 
 
 def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
-    """Returns the parameters of a model all of whose stages are finished.
+    """Returns the parameters of a model all of whose stages are finished, or those that `weights.save` wrote into the folder.
 
     Raises:
-      ValueError: if a stage is not.
+      ValueError: if a stage is not finished, or a file is damaged or another model's.
     """
+    if weights.found(folder):
+        return weights.read(model, folder)
     params = jax.jit(model.init)(jax.random.key(0))
     for stage in model.stages:
         best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
