@@ -7,7 +7,6 @@ and `jnf-jax download` fetches it from there.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -67,7 +66,7 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def _read(path: pathlib.Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+    return checkpoint.read_json(path) if path.exists() else None
 
 
 if __name__ == "__main__":

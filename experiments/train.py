@@ -80,13 +80,13 @@ def train(
     config: experiment.Config,
     workdir: pathlib.Path,
     *,
-    overwrite: bool,
-    taken: tuple[pathlib.Path, list[str] | None] | None,
-    stop: stopping.Stop,
-    policy: checkpoint.Policy,
-    minutes: float | None,
-    mesh: Mesh,
-    log: Sequence[str],
+    overwrite: bool = False,
+    taken: tuple[pathlib.Path, list[str] | None] | None = None,
+    stop: stopping.Stop | None = None,
+    policy: checkpoint.Policy | None = None,
+    minutes: float | None = None,
+    mesh: Mesh | None = None,
+    log: Sequence[str] = (),
 ) -> int:
     """Trains in `workdir`, or continues there; returns the exit code.
 
@@ -95,12 +95,13 @@ def train(
       workdir: folder of the run.
       overwrite: whether a run that is there is removed.
       taken: another run's folder and the names of its stages to start from.
-      stop: asked whether to stop.
+      stop: asked whether to stop; None: no signal is caught.
       policy: of checkpoints.
       minutes: between checkpoints; None: at every validation.
-      mesh: devices.
+      mesh: devices; all of them where None.
       log: names of loggers.
     """
+    stop, policy = stop or stopping.Stop(), policy or checkpoint.Policy()
     loggers.check(log)
     if not overwrite:
         processes.from_first(lambda: experiment.check_free(workdir, config))

@@ -27,7 +27,6 @@ class KilledError(Exception):
 
 
 def test_curves_and_pictures_go_on_where_a_killed_run_was_and_change_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "_catch_signals", list)
     picture = loggers.TensorBoard.picture
 
     def dies(logger, stage, step, image):
@@ -38,9 +37,9 @@ def test_curves_and_pictures_go_on_where_a_killed_run_was_and_change_nothing(tmp
     with jax.enable_x64(False):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
             patch.setattr(loggers.TensorBoard, "picture", dies)
-            train.train(CONFIG, tmp_path / "logged", resume=False, log=["tensorboard"])
-        assert train.train(CONFIG, tmp_path / "logged", resume=True, log=["tensorboard"]) == 0
-        assert train.train(CONFIG, tmp_path / "plain", resume=False) == 0
+            train.train(CONFIG, tmp_path / "logged", log=["tensorboard"])
+        assert train.train(CONFIG, tmp_path / "logged", log=["tensorboard"]) == 0
+        assert train.train(CONFIG, tmp_path / "plain") == 0
         model, _ = experiment.build(CONFIG)
         logged, plain = (stages.load(model, tmp_path / name) for name in ("logged", "plain"))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), logged, plain))
@@ -56,7 +55,7 @@ def test_curves_and_pictures_go_on_where_a_killed_run_was_and_change_nothing(tmp
 def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(loggers._PACKAGES, "mlflow", "no_such_package")
     with pytest.raises(ValueError, match="Expected the package no_such_package"):
-        train.train(CONFIG, tmp_path / "run", resume=False, log=["mlflow"])
+        train.train(CONFIG, tmp_path / "run", log=["mlflow"])
     assert not (tmp_path / "run").exists()
 
 
