@@ -66,6 +66,11 @@ class Rows:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     @property
+    def ndim(self) -> int:
+        """Number of axes; without it `np.ndim` would read everything."""
+        return len(self.shape)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all examples."""
         return math.prod(self.shape) * self.dtype.itemsize

@@ -102,6 +102,17 @@ def test_a_folder_that_lacks_a_modality_or_leaves_masks_to_nan_is_refused(folder
         arrays.build(arrays.Config(path=str(folder), specs=SPECS), "train")
 
 
+def test_a_folder_is_opened_without_reading_it(folder, monkeypatch):
+    read = []
+    original = stream.Rows._read
+    monkeypatch.setattr(
+        stream.Rows, "_read", lambda self, rows: read.append((self.path.name, len(rows))) or original(self, rows)
+    )
+    data = arrays.build(arrays.Config(path=str(folder), specs=SPECS, resident=0), "train")
+    assert len(data) == len(data.batch()["image"]) == 160
+    assert max(num for name, num in read if name != "labels.npy") == 1, read
+
+
 def test_masks_lie_beside_the_modalities(folder):
     mask = np.arange(NUM) % 2 == 0
     np.save(folder / "vector_mask.npy", mask)
