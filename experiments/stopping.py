@@ -41,7 +41,7 @@ class Stop:
             raise ValueError(f"Expected a watchdog of more than 0 seconds, got {watchdog}.")
         self.received: list[int] = []
         self._watchdog = watchdog
-        self._at_rest = True
+        self._at_rest = jax.process_count() == 1  # as in `at_rest`
 
     def asked(self) -> bool:
         """Returns whether a signal came, to any of the processes: all of them ask equally often, and stop together."""
