@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import classifiers as classifier_cache
 from experiments import experiment, pictures
-from jnf_jax import distributions, keys
+from jnf_jax import distributions, keys, specs
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, codes, coherence, inference_gap, reconstruction
 from jnf_jax.models import base
@@ -64,7 +64,7 @@ def latent_posteriors(
     axes = top.subplots(2, 16)
     for line, name in zip(axes, (first, second), strict=True):
         for axis, x in zip(line, test.arrays[name][:16], strict=True):
-            axis.imshow(pictures.as_image(test.specs[name], np.asarray(distributions.canonical(test.specs[name], x))))
+            axis.imshow(_tile(test.specs[name], distributions.canonical(test.specs[name], x)))
             axis.axis("off")
     grid = inference_gap.make_grid(radius=4.0, num=161)
     side = np.unique(grid.points[:, 0])
@@ -88,7 +88,7 @@ def latent_posteriors(
         for i, line in enumerate(axes):
             row = [distributions.canonical(test.specs[first], shown[first][i]), *np.asarray(images[:, i])]
             for axis, x in zip(line, row, strict=True):
-                axis.imshow(pictures.as_image(test.specs[second], np.asarray(x)))
+                axis.imshow(_tile(test.specs[second], x))
                 axis.set(xticks=[], yticks=[])
             for spine in line[0].spines.values():
                 spine.set(color=f"C{i}", linewidth=2)
@@ -125,7 +125,7 @@ def self_reconstruction(
         "classifier_accuracy": float((classifiers.judged(judges, judge_params, modality, real).classes == test.labels).mean()),
         "by_run": {},
     }
-    blocks = [("data", [[pictures.as_image(spec, x) for x in real[:num_shown]]])]
+    rows = [("data", [_tile(spec, x) for x in real[:num_shown]])]
     for run in runs:
         z, _ = run.model.sample_posterior(run.params, key, {modality: test.arrays[modality]}, num_samples=1)
         images = np.asarray(
@@ -136,8 +136,13 @@ def self_reconstruction(
             "agreement": float((classes == test.labels).mean()),
             "background_error": _background_error(real, images),
         }
-        blocks.append((run.name, [[pictures.as_image(spec, x) for x in images[:num_shown]]]))
-    return pictures.grid(blocks, title=f"{modality} generated from itself"), result
+        rows.append((run.name, [_tile(spec, x) for x in images[:num_shown]]))
+    return pictures.grid([("", rows)], title=f"{modality} generated from itself"), result
+
+
+def _tile(spec: specs.ModalitySpec, x) -> np.ndarray:
+    """Returns an image as a tile."""
+    return pictures.tile(spec, np.asarray(x), limits=spec.support or (0.0, 1.0))
 
 
 def _background_error(real: np.ndarray, images: np.ndarray) -> float:

@@ -9,11 +9,10 @@ product does not: it is a reference, no competitor.
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jnf_jax import keys, subsets, types
 from jnf_jax.data import source
@@ -25,21 +24,8 @@ from jnf_jax.training import fit, stages
 _ENTRY = "direct"
 
 
-@dataclasses.dataclass(frozen=True)
-class Direct:
-    """A direct expert.
-
-    Attributes:
-      model: with one stage, and nothing else that could be asked of a model.
-      log_density: (params, observed, z `[S, B, D]`) -> log q_S(z | x_S) `[S, B]`.
-    """
-
-    model: base.Model
-    log_density: Callable[[types.Params, types.Batch, types.Array], types.Array]
-
-
-def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subset) -> Direct:
-    """Returns the direct expert of a subset.
+def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subset) -> base.Model:
+    """Returns the direct expert of a subset: a model of one stage, whose posterior takes this subset alone.
 
     Args:
       config: of the JNF whose codes it learns; its networks, projectors and flow are taken over.
@@ -92,13 +78,25 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
         own = params[_ENTRY]
         return expert.log_densities(parts.experts.flow, own["flow"], gaussian(own, view(params, observed)), z)
 
+    def sample(params, key, observed, *, num_samples):
+        own = params[_ENTRY]
+        found = gaussian(own, view(params, observed))
+        z = expert.sample_many(parts.flow, own["flow"], key, found, num_samples=num_samples)
+        return z, types.exact_info(z)
+
     stage = base.Stage(name="_".join((_ENTRY, *subset)), trainable=(_ENTRY,), loss=loss, prepare=prepare)
-    whole = jnf.build(config, specs)
-    return Direct(dataclasses.replace(whole, init=init, stages=(stage,)), jax.jit(log_density))
+    return dataclasses.replace(
+        jnf.build(config, specs),
+        init=init,
+        stages=(stage,),
+        sample_posterior=jax.jit(sample, static_argnames="num_samples"),
+        posterior_log_density=jax.jit(log_density),
+        log_normaliser=None,
+    )
 
 
 def train(
-    direct: Direct,
+    model: base.Model,
     key: types.Array,
     data: Mapping[str, source.Source],
     *,
@@ -107,11 +105,6 @@ def train(
     on_report,
 ) -> types.Params:
     """Returns the parameters of a direct expert, trained, or found in the folder."""
-    (stage,) = direct.model.stages
-    params, _ = stages.train(direct.model, key, data, settings={stage.name: training}, folder=folder, on_report=on_report)
+    (stage,) = model.stages
+    params, _ = stages.train(model, key, data, settings={stage.name: training}, folder=folder, on_report=on_report)
     return params
-
-
-def score(direct: Direct, params: types.Params, observed: types.Batch, codes: types.Array) -> np.ndarray:
-    """Returns the mean of log q_S(z* | x_S) over codes `[S, B, D]`, `[B]`."""
-    return np.asarray(direct.log_density(params, observed, codes).mean(0))

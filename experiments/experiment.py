@@ -190,6 +190,16 @@ def load(workdir: pathlib.Path) -> Config:
     return configs.from_json(json.loads(path.read_text()))
 
 
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    """Returns the rows of a run's metrics.jsonl; none where there is no such file, and no line that a killed run left unfinished."""
+    path = workdir / "metrics.jsonl"
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
 @contextlib.contextmanager
 def lease(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the folder for this process; the system lets go of it when the process ends, however it ends.

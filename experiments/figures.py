@@ -10,6 +10,7 @@ a modality generated from itself.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import matplotlib.pyplot as plt
@@ -25,6 +26,7 @@ from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages
 
 LAST = "any_to_any"  # written after all others
+_DPI = 160
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ def main() -> int:
     if arguments.beside:
         return compare(arguments, folder, key)
     figures = {
-        "losses": losses(arguments.workdir / "metrics.jsonl"),
+        "losses": losses(experiment.metrics(arguments.workdir)),
         "latent_space": latent_space(model, params, keys.stream(key, "latent"), data["test"].take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"
@@ -77,7 +79,7 @@ def main() -> int:
 def _save(figure: plt.Figure, path: pathlib.Path) -> None:
     """Writes a picture so that nobody sees half of it."""
     temporary = path.with_suffix(".tmp")
-    figure.savefig(temporary, dpi=130, format="png")
+    figure.savefig(temporary, dpi=_DPI, format="png")
     temporary.replace(path)
     plt.close(figure)
     print(f"picture: {path}")
@@ -98,76 +100,154 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
     return 0
 
 
-def losses(path: pathlib.Path) -> plt.Figure:
-    """Returns the loss of each stage over its steps."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+def losses(rows: list[dict]) -> plt.Figure:
+    """Returns the loss of each stage over its steps, and below it the terms that it is made of."""
     names = list(dict.fromkeys(row["stage"] for row in rows)) or ["no stage trained here"]
-    figure, axes = plt.subplots(1, len(names), figsize=(4.5 * len(names), 3.2), squeeze=False, layout="constrained")
-    for axis, name in zip(axes[0], names, strict=True):
+    figure, axes = plt.subplots(2, len(names), figsize=(5 * len(names), 6), squeeze=False, layout="constrained", sharex="col")
+    for (top, bottom), name in zip(axes.T, names, strict=True):
         mine = [row for row in rows if row["stage"] == name]
-        axis.plot([r["step"] for r in mine], [r["loss"] for r in mine], label="training")
-        checked = [r for r in mine if "validation_loss" in r]
-        axis.plot([r["step"] for r in checked], [r["validation_loss"] for r in checked], "o-", label="validation")
-        if mine:
-            tail = [r["loss"] for r in mine[len(mine) // 10 :]] + [r["validation_loss"] for r in checked]
-            margin = 0.05 * (max(tail) - min(tail)) + 1e-9
-            axis.set_ylim(min(tail) - margin, max(tail) + margin)
-        axis.set(title=f"stage {name}", xlabel="step", ylabel="loss, nats")
-        axis.legend()
+        _curve(top, mine, "loss", label="training")
+        _curve(top, mine, "validation_loss", label="validation", marker="o", markersize=3)
+        for term in sorted({key for row in mine for key in row} - _NO_TERMS):
+            _curve(bottom, mine, term, label=term)
+        top.set(title=f"stage {name}", ylabel="loss, nats")
+        bottom.set(xlabel="step", ylabel="terms, nats")
+        bottom.xaxis.get_major_locator().set_params(integer=True)
+        for axis in (top, bottom):
+            _fit_to_tail(axis, len(mine))
+            if axis.lines:
+                axis.legend(fontsize=8)
+            elif axis is bottom:
+                axis.set_visible(False)  # a loss of one term
+                top.tick_params(labelbottom=True)
+                top.set_xlabel("step")
     return figure
 
 
+_NO_TERMS = {"stage", "step", "time", "loss", "validation_loss", "gradient_norm", "learning_rate"}
+
+
+def _curve(axis: plt.Axes, rows: list[dict], name: str, **style) -> None:
+    """Draws a column of the metrics, where it was written."""
+    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    if points:
+        axis.plot(*zip(*points, strict=True), **style)
+
+
+def _fit_to_tail(axis: plt.Axes, num_rows: int) -> None:
+    """Lets the first tenth of the curves leave the picture, so that the rest is seen."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axis.lines]
+    tail = np.concatenate([y[len(y) // 10 if len(y) == num_rows else 0 :] for y in curves]) if curves else np.empty(0)
+    tail = tail[np.isfinite(tail)]
+    if tail.size:
+        margin = 0.05 * np.ptp(tail) + 1e-9
+        axis.set_ylim(tail.min() - margin, tail.max() + margin)
+
+
 def any_to_any(model: base.Model, params, key, test: source.Source, *, num_observations: int = 12) -> plt.Figure:
-    """Returns one grid: test observations, then each modality drawn from every subset."""
+    """Returns one grid: test observations, then each modality drawn from every subset, or from some of every size where they are many."""
     part = test.take(num_observations)
     specs = model.specs
-    real = {name: np.asarray(distributions.canonical(specs[name], x)) for name, x in part.arrays.items()}
-    blocks = [("test data", [[pictures.as_image(spec, x) for x in real[name]] for name, spec in specs.items()])]
-    for subset in [*subsets.proper(tuple(specs)), tuple(specs)]:
+    canonical = lambda name, x: np.asarray(distributions.canonical(specs[name], x))
+    scales = {name: pictures.limits(spec, canonical(name, test.take(500).arrays[name])) for name, spec in specs.items()}
+    real = {name: canonical(name, x) for name, x in part.arrays.items()}
+    see = lambda name, x, truth=None: pictures.tile(specs[name], x, limits=scales[name], truth=truth, size=_TILE)
+    blocks = [("test data", [[see(name, x) for x in real[name]] for name in specs])]
+    for subset in _shown(tuple(specs)):
         observed = {name: part.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
         images = coherence.as_data(model, model.decode(params, codes_lib.take(z, 0)))
-        rows = [[pictures.as_image(spec, x) for x in np.asarray(images[name])] for name, spec in specs.items()]
-        blocks.append((f"from {subsets.label(subset)}", rows))
-    return _side_by_side(blocks)
+        rows = [[see(name, *pair) for pair in zip(np.asarray(images[name]), real[name], strict=True)] for name in specs]
+        blocks.append((f"from {' + '.join(subset)}", rows))
+    return _side_by_side(blocks, [pictures.caption(name, spec, scales[name]) for name, spec in specs.items()])
 
 
-def _side_by_side(blocks, *, columns: int = 4) -> plt.Figure:
-    """Returns blocks of rows of images in a table, each under its name."""
-    rows = -(-len(blocks) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.6 * columns, 1.45 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat:
+def _shown(names: tuple[str, ...], *, most: int = 31) -> list[subsets.Subset]:
+    """Returns every subset but the empty one; of more than `most` about as many, evenly from every size."""
+    chosen = []
+    for size in range(1, len(names) + 1):
+        found = subsets.of_size(names, size)
+        num = len(found) if 2 ** len(names) - 1 <= most else min(len(found), max(1, most // len(names)))
+        chosen += [found[i] for i in np.linspace(0, len(found) - 1, num).round().astype(int)]
+    return chosen
+
+
+_TILE = 80  # pixels of a tile of the large grid
+
+
+def _side_by_side(blocks, captions: list[str], *, columns: int = 4) -> plt.Figure:
+    """Returns blocks of rows of tiles in a table, each under its name; the rows' captions stand at the left of each line."""
+    columns = min(columns, len(blocks))
+    lines = -(-len(blocks) // columns)
+    inch = (_TILE + 4) / _DPI
+    width, height = inch * len(blocks[0][1][0]), inch * len(captions)
+    margin = 0.3 + 0.075 * max(len(line) for caption in captions for line in caption.split("\n"))
+    size = (margin + columns * (width + 0.12), lines * (height + 0.3) + 0.05)
+    figure = plt.figure(figsize=size)
+    for i, (name, block) in enumerate(blocks):
+        line, column = divmod(i, columns)
+        left, bottom = margin + column * (width + 0.12), size[1] - (line + 1) * (height + 0.3)
+        axis = figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
+        axis.imshow(pictures.mosaic(block), aspect="auto", interpolation="antialiased")
+        axis.set_title(name, fontsize=10, pad=3)
         axis.axis("off")
-    for axis, (name, block) in zip(axes.flat, blocks, strict=False):
-        height = max(image.shape[0] for row in block for image in row)
-        width = max(image.shape[1] for row in block for image in row)
-        canvas = np.ones((len(block) * (height + 1), len(block[0]) * (width + 1), 3))
-        for r, row in enumerate(block):
-            for c, image in enumerate(row):
-                top, left = r * (height + 1), c * (width + 1)
-                canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-        axis.imshow(canvas, interpolation="nearest")
-        axis.set_title(name, fontsize=9)
+        for row, caption in enumerate(captions if column == 0 else []):
+            y = (bottom + height - inch * (row + 0.5)) / size[1]
+            figure.text((left - 0.08) / size[0], y, caption, fontsize=8, ha="right", va="center", linespacing=1.1)
     return figure
 
 
 def latent_space(model: base.Model, params, key, test: source.Source) -> plt.Figure:
-    """Returns the first two principal components of codes, by class: the joint posterior's, and each modality's."""
+    """Returns the first two principal components of codes by class, the joint posterior's and each modality's, and of draws from nothing."""
     names = tuple(model.specs)
     codes = {}
     for subset in (names, *((name,) for name in names)):
         observed = {name: test.arrays[name] for name in subset}
         z, _ = model.sample_posterior(params, keys.stream(key, subsets.label(subset)), observed, num_samples=1)
-        codes["all" if subset == names else subsets.label(subset)] = codes_lib.as_array(codes_lib.take(z, 0))
-    centre = codes["all"].mean(0)
-    _, _, directions = np.linalg.svd(codes["all"] - centre, full_matrices=False)
-    figure, axes = plt.subplots(1, len(codes), figsize=(2.6 * len(codes), 2.8), layout="constrained", sharex=True, sharey=True)
-    for axis, (name, z) in zip(axes, codes.items(), strict=True):
-        flat = (z - centre) @ directions[:2].T
-        colours = test.labels if test.labels is not None else "C0"
-        axis.scatter(*flat.T if flat.shape[1] > 1 else (flat[:, 0], 0 * flat[:, 0]), c=colours, s=3, cmap="tab10")
-        axis.set_title(f"z given {name}", fontsize=9)
+        codes["codes of all modalities" if subset == names else f"codes of {subset[0]}"] = codes_lib.as_array(
+            codes_lib.take(z, 0)
+        )
+    drawn = codes_lib.as_array(model.sample_prior(params, keys.stream(key, "prior"), num_samples=len(test)))
+    fitted = isinstance(params, Mapping) and bool(jax.tree.leaves(params.get("marginal")))
+    if fitted and model.prior_log_density is None:
+        codes["draws of the prior N(0, I)"] = np.asarray(jax.random.normal(keys.stream(key, "normal"), drawn.shape))
+    codes["draws of the fitted marginal" if fitted else "draws of the prior"] = drawn
+    first = next(iter(codes.values()))
+    centre = first.mean(0)
+    _, spread, directions = np.linalg.svd(first - centre, full_matrices=False)
+    columns = min(4, len(codes))
+    lines = -(-len(codes) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3 * columns, 3 * lines), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    for axis in axes.flat[len(codes) :]:
+        axis.set_visible(False)
+    for axis, (name, z) in zip(axes.flat, codes.items(), strict=False):
+        plane = (z - centre) @ directions[:2].T
+        plane = plane if plane.shape[1] > 1 else np.column_stack([plane, 0 * plane])
+        _scatter(axis, plane, None if name.startswith("draws") else test.labels)
+        axis.set_title(name, fontsize=9)
+    share = spread[:2] ** 2 / (spread**2).sum()
+    figure.supxlabel(f"first principal component ({share[0]:.0%} of the variance)", fontsize=9)
+    figure.supylabel(f"second ({share[1]:.0%})" if len(share) > 1 else "", fontsize=9)
+    if test.labels is not None and len(np.unique(test.labels)) <= 20:
+        figure.legend(
+            *axes.flat[0].get_legend_handles_labels(), title="class", loc="outside right upper", markerscale=3, fontsize=8
+        )
     return figure
+
+
+def _scatter(axis: plt.Axes, plane: np.ndarray, labels: np.ndarray | None) -> None:
+    """Draws points, each class in a colour of its own, or all grey."""
+    if labels is None:
+        axis.scatter(*plane.T, s=4, color="0.45", linewidths=0)
+        return
+    classes = np.unique(labels)
+    if len(classes) > 20:
+        axis.scatter(*plane.T, s=4, c=labels, cmap="viridis", linewidths=0)
+        return
+    for colour, label in zip(plt.get_cmap("tab10" if len(classes) <= 10 else "tab20").colors, classes, strict=False):
+        axis.scatter(*plane[labels == label].T, s=4, color=colour, linewidths=0, label=str(label))
 
 
 def coherence_by_size(result: dict) -> plt.Figure:

@@ -3,7 +3,7 @@
     jnf-jax product-gap --workdir runs/a [--arms published default] [--results DIR] [..]
 
 An arm is a rule of `posteriors.product` with a wall; all arms share the run's joint stage, marginal, experts and divisors, and are asked of the same
-observations and codes. Writes `product_gap/<arm>.json` into the run's folder (one that was killed goes on where it was), and a copy to
+observations and codes. The arm `direct` is no product: its draws are those of the direct experts, in one subset of each size. Writes `product_gap/<arm>.json` into the run's folder (one that was killed goes on where it was), and a copy to
 `DIR/<data set>/<model>/<arm>/seed_<n>.json`. The product gap is the score of a direct expert of the same subset (`experiments.direct`), trained here,
 less the product's.
 """
@@ -33,6 +33,7 @@ ARMS = {
     "marginal": {"product_rule": "marginal", "outside": 1e-3},
     "geometric": {"product_rule": "geometric", "outside": 1e-3},
     "default": {},
+    "direct": {},
 }
 _LONG = {"num_chains": 4, "thinning": 2, "num_warmup": 100}
 
@@ -106,7 +107,8 @@ class Shared:
       data: its splits.
       test: the observations.
       codes: `[num_codes, num_scored, D]`.
-      direct: subset -> its direct expert's score `[num_scored]`.
+      direct: subset -> its direct expert and the parameters of it.
+      direct_score: subset -> its direct expert's score `[num_scored]`.
       judged: the classifiers, their parameters and what they see in the test set.
     """
 
@@ -114,7 +116,8 @@ class Shared:
     data: Any
     test: Any
     codes: np.ndarray
-    direct: dict[subsets.Subset, np.ndarray]
+    direct: dict[subsets.Subset, tuple[base.Model, types.Params]]
+    direct_score: dict[subsets.Subset, np.ndarray]
     judged: tuple
 
 
@@ -127,7 +130,7 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
     key = jax.random.key(arguments.seed)
     scored = data["test"].take(arguments.num_scored)
     codes = np.asarray(subset_score.draw_codes(model, params, key, dict(scored.arrays), num_codes=arguments.num_codes))
-    names, scores = tuple(model.specs), {}
+    names, experts, scores = tuple(model.specs), {}, {}
     for subset in (names[:size] for size in range(2, min(len(names), 5))):
         observed = {name: scored.arrays[name] for name in subset}
         progress.say(f"direct expert of {subsets.label(subset)}")
@@ -136,8 +139,10 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
             whole, keys.stream(key, subsets.label(subset)), data, training=config.training["experts"], folder=arguments.workdir,
             on_report=lambda report: progress.update(report.stage, report.step, report.num_steps, f"loss {report.loss:.4g}"),
         )  # fmt: skip
-        scores[subset] = direct.score(whole, trained, observed, codes)
-    return Shared(params, data, data["test"].take(arguments.num_observations), codes, scores, (judges, judge_params, real))
+        experts[subset] = whole, trained
+        scores[subset] = subset_score.score(whole, trained, key, observed, codes).values
+    test = data["test"].take(arguments.num_observations)
+    return Shared(params, data, test, codes, experts, scores, (judges, judge_params, real))
 
 
 def build_arm(config: experiment.Config, arm: str, shared: Shared, sampler: dict | None = None) -> base.Model:
@@ -165,10 +170,15 @@ def measure(
     )  # fmt: skip
     names = tuple(model.specs)
     chosen = [s for size in range(2, len(names)) for s in _spaced(subsets.of_size(names, size), arguments.most_subsets)]
+    if arm == "direct":
+        chosen, long = list(shared.direct), None
     by_subset = {}
     for number, subset in enumerate(chosen):
         label = subsets.label(subset)
         progress.update(arm, number, len(chosen), label)
+        if arm == "direct":
+            model, params = shared.direct[subset]
+            run = dataclasses.replace(run, model=model, params=params)
         one = functools.partial(of_subset, arguments, run, long, shared, subset)
         by_subset[subset] = kept.get(f"subset {label}", one)
     progress.update(arm, len(chosen), len(chosen))
@@ -177,9 +187,9 @@ def measure(
 
 
 def of_subset(
-    arguments: Arguments, run: measures.Run, long: base.Model, shared: Shared, subset: subsets.Subset
+    arguments: Arguments, run: measures.Run, long: base.Model | None, shared: Shared, subset: subsets.Subset
 ) -> dict[str, Any]:
-    """Returns what is measured of one subset."""
+    """Returns what is measured of one subset; `long` has the long chains behind R-hat, None where there are no chains."""
     key = keys.stream(keys.stream(run.key, "product gap"), subsets.label(subset))
     scored, chained = run.test.take(arguments.num_scored), run.test.take(arguments.num_chained)
     observed = {name: scored.arrays[name] for name in subset}
@@ -190,16 +200,17 @@ def of_subset(
         run, subset, draws, summary=functools.partial(evaluate.chain_summary, threshold=evaluate.SHORT_RHAT)
     )
     score = subset_score.score(run.model, run.params, key, observed, shared.codes)
-    chains = coherence.draw(
-        long, run.params, key, chained, subset, num_samples=4 * arguments.chain_draws, batch_size=len(chained)
-    )
+    rhat = np.empty(0)
+    if long is not None:
+        num = 4 * arguments.chain_draws
+        rhat = coherence.draw(long, run.params, key, chained, subset, num_samples=num, batch_size=len(chained)).info.rhat
     codes_square = float((shared.codes**2).sum(-1).mean())
     draws_square = float((draws.z[:, : len(scored)] ** 2).sum(-1).mean())
     return found | {
         "score": np.round(score.values, 4).tolist(),
         "radius_ratio": draws_square / codes_square,
         "two_sample_accuracy": subset_score.two_sample_accuracy(shared.codes[0], draws.z[0, : len(scored)]),
-        "rhat": np.round(np.asarray(chains.info.rhat), 4).tolist(),
+        "rhat": np.round(np.asarray(rhat), 4).tolist(),
         "seconds": seconds,
     }
 
@@ -210,24 +221,32 @@ def summary(by_subset: dict[subsets.Subset, dict], shared: Shared) -> dict[str, 
     of = lambda size, what: [found[what] for subset, found in by_subset.items() if len(subset) == size]
     mean = lambda size, what: float(np.mean(of(size, what)))
     targets = lambda size, pick: float(np.mean([v for found in of(size, pick[0]) for v in pick[1](found)]))
-    gaps = {len(s): shared.direct[s] - np.asarray(by_subset[s]["score"]) for s in shared.direct if s in by_subset}
-    rhats = [np.asarray(found["rhat"]) < evaluate.LONG_RHAT for found in by_subset.values()]
+    scores = shared.direct_score
+    gaps = {len(s): scores[s] - np.asarray(by_subset[s]["score"]) for s in scores if s in by_subset}
     return {
         "score": {"by_size": {str(n): _with_error(np.mean(of(n, "score"), axis=0)) for n in sizes}},
         "gap": {"by_size": {str(n): _with_error(gap) for n, gap in gaps.items()}},
-        "direct_score": {subsets.label(s): _with_error(values) for s, values in shared.direct.items()},
+        "direct_score": {subsets.label(s): _with_error(values) for s, values in scores.items()},
         "radius_ratio": {"by_size": {str(n): mean(n, "radius_ratio") for n in sizes}},
         "two_sample_accuracy": {"by_size": {str(n): mean(n, "two_sample_accuracy") for n in sizes}},
-        "rhat_share_below": {
-            "threshold": evaluate.LONG_RHAT,
-            "mean": float(np.mean(rhats)),
-            "smallest": float(min(below.mean() for below in rhats)),
-            "largest_rhat": max(max(found["rhat"]) for found in by_subset.values()),
-        },
+        "rhat_share_below": _rhat_shares([found["rhat"] for found in by_subset.values() if found["rhat"]]),
         "coherence": {"by_size": {str(n): targets(n, ("coherence", dict.values)) for n in sizes}},
         "frechet": {"by_size": {str(n): targets(n, ("frechet", lambda f: [d["distance"] for d in f.values()])) for n in sizes}},
         "diversity": float(np.mean([v for found in by_subset.values() for v in found["diversity"].values()])),
         "by_subset": {subsets.label(subset): found for subset, found in by_subset.items()},
+    }
+
+
+def _rhat_shares(by_subset: list[list[float]]) -> dict[str, float] | None:
+    """Returns the share of observations whose long chains agree; None where there are no chains."""
+    if not by_subset:
+        return None
+    below = [(np.asarray(values) < evaluate.LONG_RHAT).mean() for values in by_subset]
+    return {
+        "threshold": evaluate.LONG_RHAT,
+        "mean": float(np.mean(below)),
+        "smallest": float(min(below)),
+        "largest_rhat": max(max(values) for values in by_subset),
     }
 
 
@@ -270,7 +289,7 @@ def show(found: dict[str, dict]) -> None:
         of = lambda name, digits: numbers(result[name]["by_size"], digits)
         table.add_row(
             arm, of("score", 2), of("gap", 2), of("radius_ratio", 2), of("coherence", 3), of("frechet", 1),
-            f"{result['diversity']:.2f}", f"{result['rhat_share_below']['mean']:.3f}",
+            f"{result['diversity']:.2f}", f"{result['rhat_share_below']['mean']:.3f}" if result["rhat_share_below"] else "",
         )  # fmt: skip
     rich.console.Console().print(table)
 

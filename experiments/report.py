@@ -7,10 +7,7 @@ Runs that differ in their seed alone are one row, mean ± standard deviation ove
 pictures are those of `experiments.figures` where a run has them.
 """
 
-import base64
 import dataclasses
-import html
-import io
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -20,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, tables
+from experiments import experiment, pages, tables
 from jnf_jax import configs
 from jnf_jax.training import checkpoint
 
@@ -42,16 +39,25 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run as its files tell it."""
+    """A run as its files tell it.
+
+    Attributes:
+      folder: of the run.
+      config: its settings.
+      evaluation: what was measured.
+      metrics: a row for each report of training; empty where the folder holds none.
+    """
 
     folder: pathlib.Path
     config: dict
     evaluation: dict
+    metrics: Sequence[dict] = ()
 
     @property
     def name(self) -> str:
         """What tells it from others on the page."""
-        return experiment.label(self.folder)
+        folder = self.folder.resolve()
+        return f"{_folder_name(folder)}/{folder.name}" if folder.name.startswith("seed_") else folder.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +104,7 @@ def load(folder: pathlib.Path) -> Run:
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
         parts[name] = json.loads(path.read_text())
     config = configs.to_json(configs.from_json(parts["config"]))  # fields that came later, with what they were before
-    return Run(folder, config, parts["evaluation"])
+    return Run(folder, config, parts["evaluation"], experiment.metrics(folder))
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
@@ -172,37 +178,19 @@ def markdown(groups: Sequence[Group]) -> str:
 
 def page(groups: Sequence[Group]) -> str:
     """Returns the whole page; pictures lie inside it."""
-    sections = [
-        _section("Results", _html_table(*table(groups)) + _counts(groups)),
-        _section(
-            "Coherence", "".join(_image(figure) for figure in (_coherence_figure(groups), _frechet_figure(groups)) if figure)
-        ),
-        _section("Judges", _judges(groups)),
-        _section("Chains", _chains(groups)),
-        *(_section(f"Pictures of {run.name}", _pictures(run)) for group in groups for run in group.runs),
-        _section("Settings", _settings(groups)),
-    ]
-    return f"<!doctype html><html lang='en'><meta charset='utf-8'><title>jnf_jax</title><style>{_STYLE}</style><body>{''.join(sections)}</body></html>"
-
-
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
-table { border-collapse: collapse; display: block; overflow-x: auto } td, th { padding: .25em .7em; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left } th { border-bottom: 2px solid #888 } img { max-width: 100% } .note { color: #666 }
-"""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<h2>{html.escape(title)}</h2>{body}" if body else ""
-
-
-def _html_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    line = lambda cells, tag: "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
-    return f"<table>{line(columns, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-def _note(text: str) -> str:
-    return f"<p class='note'>{html.escape(text)}</p>"
+    runs = [run for group in groups for run in group.runs]
+    return pages.page(
+        f"jnf_jax: {groups[0].name}" + (f" and {len(groups) - 1} more" if len(groups) > 1 else ""),
+        [
+            ("Results", pages.table(*table(groups)) + _counts(groups)),
+            ("Coherence", _coherence(groups)),
+            ("Judges", _judges(groups)),
+            ("Training", _training(runs)),
+            ("Chains", "".join(map(_chains, runs))),
+            ("Pictures", "".join(_pictures(run, opened=run is runs[0]) for run in runs)),
+            ("Settings", "".join(pages.folded(g.name, pages.code(json.dumps(g.runs[0].config, indent=1))) for g in groups)),
+        ],
+    )
 
 
 def _counts(groups: Sequence[Group]) -> str:
@@ -217,80 +205,106 @@ def _counts(groups: Sequence[Group]) -> str:
     if "fid" in evaluation:
         part = evaluation["fid"]
         text += f" FID: Inception-v3, {part['modality']}; {part['num_generated']} generated, {part['num_real']} real."
-    return _note(text)
+    return pages.note(text)
 
 
 def _judges(groups: Sequence[Group]) -> str:
-    names = list(groups[0].runs[0].evaluation.get("classifier_accuracy", {}))
-    rows = [
-        [run.name, *(f"{run.evaluation['classifier_accuracy'].get(n, float('nan')):.3f}" for n in names)]
-        for group in groups
-        for run in group.runs
-        if "classifier_accuracy" in run.evaluation
-    ]
-    return _html_table(["accuracy on real test data", *names], rows) if rows else ""
+    """Returns the classifiers' accuracy on real test data."""
+    names = list(dict.fromkeys(n for g in groups for run in g.runs for n in run.evaluation.get("classifier_accuracy", {})))
+    read = lambda name: lambda evaluation: evaluation["classifier_accuracy"][name]
+    rows = [[group.name, *(_cell(group.values(read(name)), ".3f") for name in names)] for group in groups]
+    return pages.table(["accuracy on real test data", *names], rows) if names else ""
 
 
-def _chains(groups: Sequence[Group]) -> str:
-    columns = ["", "given", "acceptance", "divergences", "R-hat, largest", "share below", "ESS, median", "improper"]
-    rows = []
-    for run in (run for group in groups for run in group.runs):
-        hmc = run.evaluation.get("hmc", {})
-        for kind, part in (("", hmc), (", long", hmc.get("long_chains", {}))):
-            for subset, s in part.get("by_subset", {}).items():
-                share = f"{tables.number(s['share_below'], '.3f')} ({part['rhat_threshold']})"
-                numbers = [
-                    f"{s['acceptance']:.2f}",
-                    s["divergences"],
-                    tables.number(s["rhat_largest"], ".3f"),
-                    share,
-                    tables.number(s["ess_median"], ".0f"),
-                    s["improper"],
-                ]
-                rows.append([run.name + kind, subset, *numbers])
-    return _html_table(columns, rows) if rows else ""
+def _chains(run: Run) -> str:
+    """Returns the diagnostics of a run's chains, folded; the summary holds the worst of them."""
+    hmc = run.evaluation.get("hmc", {})
+    body = ""
+    for kind, part in (("chains behind the draws", hmc), ("long chains", hmc.get("long_chains", {}))):
+        if not part.get("by_subset"):
+            continue
+        rows = [
+            [
+                subset,
+                f"{s['acceptance']:.2f}",
+                s["divergences"],
+                tables.number(s["rhat_largest"], ".3f"),
+                tables.number(s["share_below"], ".3f"),
+                tables.number(s["ess_median"], ".0f"),
+                s["improper"],
+            ]
+            for subset, s in part["by_subset"].items()
+        ]
+        below = f"share with R-hat below {part['rhat_threshold']}"
+        columns = ["given", "acceptance", "divergences", "largest R-hat", below, "median ESS", "improper"]
+        subsets = part["by_subset"].values()
+        found = [s["rhat_largest"] for s in subsets if s["rhat_largest"] is not None]
+        worst = f"largest R-hat {max(found):.3f}, " if found else ""
+        divergences = sum(s["divergences"] for s in subsets)
+        body += pages.folded(
+            f"{run.name}, {kind}: {len(rows)} subsets, {worst}divergences {divergences}", pages.table(columns, rows)
+        )
+    return body
 
 
-def _pictures(run: Run) -> str:
-    paths = sorted((run.folder / "figures").glob("*.png"))
+def _pictures(run: Run, *, opened: bool) -> str:
+    order = lambda path: (_ORDER.index(path.stem) if path.stem in _ORDER else len(_ORDER), path.stem)
+    paths = sorted((run.folder / "figures").glob("*.png"), key=order)
     if not paths:
-        return _note(f"None in this folder: jnf-jax figures --workdir {run.folder}")
-    embed = lambda path: f"<h3>{html.escape(path.stem.replace('_', ' '))}</h3>{_embedded(path.read_bytes())}"
-    return "".join(embed(path) for path in paths)
+        return pages.note(f"{run.name}: no pictures yet. jnf-jax figures --workdir {run.folder}")
+    shown = "".join(pages.picture(path.read_bytes(), path.stem.replace("_", " ")) for path in paths)
+    return pages.folded(run.name, shown, opened=opened)
 
 
-def _settings(groups: Sequence[Group]) -> str:
-    show = lambda group: (
-        f"<details><summary>{html.escape(group.name)}</summary><pre>{html.escape(json.dumps(group.runs[0].config, indent=1))}</pre></details>"
-    )
-    return "".join(map(show, groups))
+_ORDER = ("any_to_any", "latent_space", "coherence", "losses", "chains")
 
 
-def _coherence_figure(groups: Sequence[Group]) -> plt.Figure | None:
+def _training(runs: Sequence[Run]) -> str:
+    """Returns a picture for each stage: the runs' validation losses, or training losses where none was measured."""
+    stages = list(dict.fromkeys(row["stage"] for run in runs for row in run.metrics))
+    return pages.beside([pages.figure(_training_figure(runs, stage), f"stage {stage}") for stage in stages])
+
+
+def _training_figure(runs: Sequence[Run], stage: str) -> plt.Figure:
     figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    draw_coherence(axis, groups)
+    for run in runs:
+        rows = [row for row in run.metrics if row["stage"] == stage]
+        name = "validation_loss" if any("validation_loss" in row for row in rows) else "loss"
+        points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+        if points:
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=2.5, label=f"{run.name}, {name.replace('_', ' ')}")
+    axis.set(xlabel="step", ylabel="loss, nats")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(fontsize=8)
     return figure
+
+
+def _coherence(groups: Sequence[Group]) -> str:
+    """Returns coherence by subset size, and against Fréchet distance where it was measured (as the paper's figure 4)."""
+    measured = lambda part: [g for g in groups if any(part in run.evaluation for run in g.runs)]
+    shown = []
+    for part, draw, name in (
+        ("coherence", draw_coherence, "coherence by the number of observed modalities"),
+        ("frechet", draw_frechet, "coherence against Fréchet distance, a point for each number of observed modalities"),
+    ):
+        if found := measured(part):
+            figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
+            draw(axis, found)
+            shown.append(pages.figure(figure, name))
+    return pages.beside(shown)
 
 
 def draw_coherence(axis: plt.Axes, groups: Sequence[Group]) -> None:
     """Draws coherence by the number of observed modalities."""
+    drawn: set[int] = set()
     for group in groups:
         sizes = list(group.runs[0].evaluation.get("coherence", {}).get("by_size", {}))
         values = [group.values(lambda e, size=size: e["coherence"]["by_size"][size]) for size in sizes]
         spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in values]
+        drawn |= set(map(int, sizes))
         axis.errorbar([int(s) for s in sizes], [v.mean() for v in values], spread, marker="o", capsize=3, label=group.name)
-    axis.set(xlabel="observed modalities", ylabel="coherence")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set(xlabel="observed modalities", ylabel="coherence", xticks=sorted(drawn))
     axis.legend(fontsize=8)
-
-
-def _frechet_figure(groups: Sequence[Group]) -> plt.Figure | None:
-    """Returns coherence against Fréchet distance, a point for each subset size (as the paper's figure 4)."""
-    if not any("frechet" in run.evaluation for group in groups for run in group.runs):
-        return None
-    figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
-    draw_frechet(axis, groups)
-    return figure
 
 
 def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
@@ -305,17 +319,6 @@ def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
             axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=8)
     axis.set(xlabel="Fréchet distance in the classifiers' features", ylabel="coherence")
     axis.legend(fontsize=8)
-
-
-def _image(figure: plt.Figure) -> str:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    plt.close(figure)
-    return _embedded(out.getvalue())
-
-
-def _embedded(png: bytes) -> str:
-    return f"<img alt='' src='data:image/png;base64,{base64.b64encode(png).decode()}'>"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Draws from a trained run: a grid per subset, the observation first, then draws of every modality.
+"""Draws from a trained run: a grid per subset, each test example first, then several draws of every modality.
 
     jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
 
-Without `--observe` every subset is drawn, the empty one (the prior) too.
+Without `--observe` every subset is drawn, the empty one (the prior) too. A draw is a draw of z; what is shown is the likelihood's mean.
 """
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 import tyro
 
 from experiments import experiment, pictures
-from jnf_jax import distributions, keys, subsets
+from jnf_jax import distributions, keys, specs, subsets
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import stages, writers
@@ -58,7 +59,7 @@ def main() -> int:
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
             figure = draw(model, params, data["test"], subset, arguments)
-            figure.savefig(folder / f"{subsets.label(subset)}.png", dpi=110)
+            figure.savefig(folder / f"{subsets.label(subset)}.png", dpi=160)
             plt.close(figure)
         progress.update("sampling", len(chosen), len(chosen))
     print(f"pictures: {folder}")
@@ -76,17 +77,41 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     else:
         z = model.sample_prior(params, key, num_samples=arguments.num_samples * num)
         z = jax.tree.map(lambda leaf: leaf.reshape(arguments.num_samples, num, -1), z)
-    images = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in model.decode(params, z).items()}
-    shown = {name: np.asarray(distributions.canonical(model.specs[name], x)) for name, x in observed.items()}
+    drawn = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in model.decode(params, z).items()}
+    scales, real = _canonical(model.specs, test, rows)
     blocks = []
     for i in range(num):
         block = []
         for name, spec in model.specs.items():
-            real = [pictures.as_image(spec, shown[name][i]) if name in shown else None] if subset else []
-            block.append(real + [pictures.as_image(spec, image[i]) for image in images[name]])
-        blocks.append((f"#{rows[i]}" if subset else f"draws {i + 1}", block))
-    title = f"observed: {', '.join(subset)}; then draws" if subset else "draws of the prior"
-    return pictures.grid(blocks, title=title, divider=1 if subset else None)
+            see = functools.partial(pictures.tile, spec, limits=scales[name])
+            draws = drawn[name][:, i]
+            if subset:
+                first = see(real[name][i])
+                shown = [pictures.framed(first) if name in subset else first]
+                shown += [see(x, truth=real[name][i], draws=draws) for x in draws]
+            else:
+                shown = [see(x) for x in draws]
+            block.append((pictures.caption(name, spec, scales[name]), shown))
+        blocks.append((f"test example {rows[i]}" if subset else "", block))
+    if not subset:
+        return pictures.grid(
+            blocks, title="Draws from the prior (of the marginal fitted to the codes, where the model has one)"
+        )
+    title = f"Draws given {', '.join(subset)} (framed)."
+    if any(pictures.kind(spec) in ("bars", "curve", "words") for spec in model.specs.values()):
+        title += " Blue: draw. Orange: test example. Grey: 5th to 95th percentile of draws."
+    headings = ["test", *(f"draw {n + 1}" for n in range(arguments.num_samples))]
+    return pictures.grid(blocks, title=title, divider=1, headings=headings)
+
+
+def _canonical(
+    modalities: specs.Specs, test: source.Source, rows: np.ndarray, *, num_scaled: int = 500
+) -> tuple[dict[str, pictures.Limits], dict[str, np.ndarray]]:
+    """Returns the range of every modality's tiles, and the chosen test examples."""
+    part = test.take(num_scaled).arrays
+    see = lambda name, x: np.asarray(distributions.canonical(modalities[name], x))
+    scales = {name: pictures.limits(spec, see(name, part[name])) for name, spec in modalities.items()}
+    return scales, {name: see(name, test.arrays[name][rows]) for name in modalities}
 
 
 if __name__ == "__main__":

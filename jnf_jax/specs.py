@@ -25,7 +25,10 @@ class ModalitySpec:
       scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
       num_categories: number of categories of a `categorical` modality.
-      layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve.
+      layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve;
+        `spectrogram`, frames by bands, in false colours, time to the right and the first band at the bottom.
+      unit: of the values, as pictures name it: `mmol/l`.
+      labels: names of the categories, or of the entries of a vector, for pictures.
     """
 
     shape: tuple[int, ...]
@@ -33,12 +36,16 @@ class ModalitySpec:
     scale: float = 1.0
     support: tuple[float, float] | None = None
     num_categories: int | None = None
-    layout: Literal["grid", "path"] = "grid"
+    layout: Literal["grid", "path", "spectrogram"] = "grid"
+    unit: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.support is not None:
             object.__setattr__(self, "support", tuple(self.support))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", tuple(self.labels))
         if self.likelihood not in LIKELIHOODS:
             raise ValueError(f"Expected a likelihood of {LIKELIHOODS}, got {self.likelihood!r}.")
         if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
@@ -49,10 +56,14 @@ class ModalitySpec:
             raise ValueError(
                 f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."
             )
-        if self.layout not in ("grid", "path") or (self.layout == "path" and (len(self.shape) != 1 or self.shape[0] % 2)):
+        if not _fits_layout(self.layout, self.shape):
             raise ValueError(
-                f"Expected a layout 'grid', or 'path' of a vector of pairs, got {self.layout!r} of shape {self.shape}."
+                f"Expected a layout 'grid', 'path' of a vector of pairs, or 'spectrogram' of frames by bands, "
+                f"got {self.layout!r} of shape {self.shape}."
             )
+        named = self.num_categories or self.size
+        if self.labels is not None and len(self.labels) != named:
+            raise ValueError(f"Expected {named} labels, one for each category or entry, got {self.labels}.")
         if self.num_categories is not None and self.num_categories < 2:
             raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")
         if self.support is not None and not self.support[0] < self.support[1]:
@@ -67,6 +78,17 @@ class ModalitySpec:
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of what a decoder returns for one example: locations, or logits."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+def _fits_layout(layout: str, shape: tuple[int, ...]) -> bool:
+    match layout:
+        case "grid":
+            return True
+        case "path":
+            return len(shape) == 1 and shape[0] % 2 == 0
+        case "spectrogram":
+            return len(shape) == 2 or (len(shape) == 3 and shape[2] == 1)
+    return False
 
 
 Specs = Mapping[str, ModalitySpec]

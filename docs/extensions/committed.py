@@ -101,7 +101,8 @@ def product_gap() -> str:
                 _sizes(found, "frechet", ".0f"),
                 _spread([f["diversity"] for f in found], ".2f"),
             ]
-            rows.append([*cells, f"{sum(f['rhat_share_below']['mean'] for f in found) / len(found):.3f}"])
+            shares = [f["rhat_share_below"]["mean"] for f in found if f["rhat_share_below"]]
+            rows.append([*cells, f"{sum(shares) / len(shares):.3f}" if shares else ""])
     columns = ["run", "rule", "seeds", "product gap, nats", "score, nats", "radius", "coherence", "Fréchet", "diversity"]
     return markdown([*columns, "R-hat < 1.01"], rows)
 
@@ -112,7 +113,8 @@ def product_differences() -> str:
     for folder in sorted((RESULTS / "product_gap").glob("*/*")):
         for path in sorted((folder / "default").glob("seed_*.json")):
             default = _read(path)["score"]["by_size"]
-            for other in sorted(p for p in folder.iterdir() if p.name != "default" and (p / path.name).exists()):
+            others = (p for p in folder.iterdir() if p.name not in ("default", "direct") and (p / path.name).exists())
+            for other in sorted(others):
                 scores = _read(other / path.name)["score"]["by_size"]
                 cells = [_paired(default[size]["values"], scores[size]["values"]) for size in default]
                 rows.append([f"{folder.parent.name}/{folder.name}", path.stem, other.name, " / ".join(cells)])
@@ -236,10 +238,16 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _sizes(found: Sequence[dict], name: str, form: str) -> str:
-    """Returns the means over runs, by size."""
-    value = lambda entry: entry["mean"] if isinstance(entry, dict) else entry
-    sizes = found[0][name]["by_size"]
-    return " / ".join(format(sum(value(f[name]["by_size"][size]) for f in found) / len(found), form) for size in sizes)
+    """Returns the means over runs, by size, each with its standard error over observations where the runs have one."""
+
+    def cell(size: str) -> str:
+        entries = [f[name]["by_size"][size] for f in found]
+        if not isinstance(entries[0], dict):
+            return format(sum(entries) / len(entries), form)
+        error = sum(entry["standard_error"] ** 2 for entry in entries) ** 0.5 / len(entries)
+        return f"{sum(entry['mean'] for entry in entries) / len(entries):{form}} ± {error:{form}}"
+
+    return " / ".join(cell(size) for size in found[0][name]["by_size"])
 
 
 def _paired(first: Sequence[float], other: Sequence[float]) -> str:

@@ -34,7 +34,7 @@ def start(num_threads: int) -> None:
     del num_threads
 
 
-def build(name: str, sampler: hmc.Config | None = None):
+def build(name: str, sampler: hmc.Config | None = None, rule: product.Kind = jnf.Config.product_rule):
     """Returns the model of a setting and its parameters; with a `sampler`, it has a modality that is never observed.
 
     Without that, both of two modalities would be answered by the joint encoder, and not by the product.
@@ -61,7 +61,7 @@ def build(name: str, sampler: hmc.Config | None = None):
         networks={m: convolutions[kind] for m, kind in kinds.items() if kind != "mlp"},
         joint_hidden=(512, 512),
         sampler=sampler or hmc.Config(),
-        product_rule="prior" if sampler == hmc.REFERENCE else jnf.Config().product_rule,
+        product_rule=rule,
     )
     model = jnf.build(config, specs, networks=given)
     return model, jax.jit(model.init)(jax.random.key(0))
@@ -128,7 +128,8 @@ def draws(row: settings.Row) -> Callable[[int], float]:
 def subset(row: settings.Row) -> Callable[[int], float]:
     """Draws of a subset's posterior by the product sampler: encoders, then chains."""
     size, chain = row.what.split("_")
-    model, params = build(row.setting, hmc.REFERENCE if chain == "reference" else hmc.Config())
+    published = {"rule": "prior"} if chain in ("reference", "published") else {}
+    model, params = build(row.setting, hmc.REFERENCE if chain == "reference" else hmc.Config(), **published)
     names = list(model.specs)[: int(size)]
     observed = {name: x for name, x in data(row.setting, settings.NUM_OBSERVATIONS).items() if name in names}
     compute = lambda: model.sample_posterior(params, jax.random.key(1), observed, num_samples=settings.NUM_DRAWS)

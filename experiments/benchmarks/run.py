@@ -133,13 +133,13 @@ def _compare(row: settings.Row, peer, product: float) -> list[dict]:
     """Times both sides in turns."""
     with contextlib.ExitStack() as stack:
         sides = {"ours": Side(sys.executable, "ours", row)}
-        if peer is not None:
+        if peer is not None and row.peer_amount:
             sides["theirs"] = Side(peer, "theirs", row)
         for side in sides.values():
             stack.callback(side.close)
         amounts = {"ours": row.amount, "theirs": row.peer_amount}
         sides["ours"].ask(str(row.amount))
-        if row.kind not in ("subset", "ess") and peer is not None:  # those are too long for a first run to matter
+        if row.kind not in ("subset", "ess") and "theirs" in sides:  # those are too long for a first run to matter
             sides["theirs"].ask(str(row.peer_amount))
         seconds: dict[str, list[float]] = {side: [] for side in sides}
         memory: dict[str, float] = {}

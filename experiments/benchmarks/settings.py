@@ -52,7 +52,7 @@ class Row:
       name: `kind/setting/what`.
       unit: of work; a rate is so many of it a second.
       amount: work asked for at once from us.
-      peer_amount: work asked for at once from the peer; less where its cost is linear in it and it is slow.
+      peer_amount: work asked for at once from the peer; less where its cost is linear in it and it is slow; 0 where it has nothing like it.
       repeats: times that each side is asked, in turns.
     """
 
@@ -106,6 +106,8 @@ def rows() -> list[Row]:
         for size in each
         for chain in ("reference", "default")
     ]
+    # our default's chains on the published product, for the price of our rule
+    subset += [Row(f"subset/polymnist_32/{size}_published", "chains", 1, 0, repeats=3) for size in (2, 4)]
     ess = [Row(f"ess/{target}/default", "runs", 1, 1, repeats=3) for target in TARGETS]
     return train + draws + subset + ess
 

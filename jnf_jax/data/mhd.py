@@ -53,7 +53,7 @@ def build(config: Config, split: source.Split) -> source.Source:
         return prepared.Examples(labels[rows], {name: view(x) for name, x in arrays.items()})
 
     common = {"likelihood": "gaussian", "scale": config.scale, "support": (0.0, 1.0)}
-    layouts = {"trajectory": "path"}
+    layouts = {"trajectory": "path", "audio": "spectrogram"}
     return prepared.load(
         config,
         split,

@@ -86,7 +86,7 @@ def build(config: Config, split: source.Split) -> source.Source:
         split,
         specs={
             "image": specs.ModalitySpec(shape=(28, 28, 1), **common),
-            "audio": specs.ModalitySpec(shape=(_FRAMES, _BANDS, 1), **common),
+            "audio": specs.ModalitySpec(shape=(_FRAMES, _BANDS, 1), layout="spectrogram", **common),
             "trajectory": specs.ModalitySpec(shape=(2 * _POINTS,), layout="path", **common),
         },
         dtypes={"image": np.uint8, "audio": np.uint8, "trajectory": np.float32},

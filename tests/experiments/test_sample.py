@@ -1,0 +1,63 @@
+import drawn
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from experiments import pictures, sample
+
+
+def tiles(figure):
+    """Returns the rows of a grid, each as its tiles `[columns, size, size, 3]`."""
+    rows = []
+    for axis in figure.axes:
+        canvas = np.asarray(axis.get_images()[0].get_array())
+        rows.append(np.stack([canvas[:, c:][:, : pictures.SIZE] for c in range(0, canvas.shape[1], pictures.SIZE + 4)]))
+    return rows
+
+
+def draw(subset, **options):
+    arguments = sample.Arguments(workdir=None, num_samples=5, num_observations=2, **options)
+    return sample.draw(drawn.model(), {}, drawn.data(), subset, arguments)
+
+
+@pytest.mark.parametrize("subset", [("digit",), ("digit", "blood", "tissue"), ()])
+def test_each_example_has_a_row_for_every_modality_and_several_draws_that_vary(subset):
+    figure = draw(subset)
+    rows = tiles(figure)
+    assert len(rows) == 2 * len(drawn.SPECS)
+    for row, name in zip(rows, [*drawn.SPECS] * 2, strict=True):
+        draws = row[1:] if subset else row
+        assert len(draws) == 5
+        different = {tile.tobytes() for tile in draws}
+        assert name == "tissue" or len(different) == 5  # of two words, all draws may be one
+    plt.close(figure)
+
+
+def test_the_test_example_stands_first_and_observed_ones_are_framed():
+    figure = draw(("blood",), first=3)
+    digit, blood, tissue = tiles(figure)[:3]
+    data = drawn.data()
+    expected = pictures.tile(drawn.SPECS["digit"], data.arrays["digit"][3], limits=(0.0, 1.0))
+    np.testing.assert_allclose(digit[0], expected, atol=1e-6)
+    framed = lambda row: (row[0][0] == row[0][0, 0]).all() and row[0][0, 0, 0] > 0.8 > 0.2 > row[0][0, 0, 2]
+    assert framed(blood)
+    assert not framed(digit)
+    assert not framed(tissue)
+    texts = [text.get_text() for text in figure.texts]
+    assert {"test example 3", "test example 4", "digit", "draw 5"} <= set(texts)
+    assert any(text.startswith("blood\n") and text.endswith("mmol/l") for text in texts)
+    plt.close(figure)
+
+
+def test_draws_are_those_of_the_posterior():
+    """A tile of a draw is the decoder's mean at the draw's z."""
+    figure = draw(("blood",))
+    z, _ = drawn.model().sample_posterior(
+        {}, sample.keys.stream(jax.random.key(0), "blood"), {"blood": np.zeros((2, 3))}, num_samples=5
+    )
+    x = np.asarray(drawn.model().decode({}, z)["digit"])
+    for n in range(5):
+        expected = pictures.tile(drawn.SPECS["digit"], x[n, 0], limits=(0.0, 1.0))
+        np.testing.assert_allclose(tiles(figure)[0][n + 1], expected, atol=1e-6)
+    plt.close(figure)
