@@ -42,6 +42,10 @@ def built(name):
         params["top"]["log_scale"] += np.log(0.7)
     else:
         params["top_down"]["level_1"]["prior"]["params"]["scale"]["kernel"] *= 0
+        experts = [blocks["deepest"]["head"] for blocks in params["bottom_up"]["blocks"].values()]
+        for head in (params["top_down"]["level_1"]["head"], *experts):  # weak, or importance weights have no variance
+            head["params"]["scale"]["bias"] += 1.5
+            head["params"]["loc"]["kernel"] *= 0.2
     return model, params
 
 
