@@ -30,6 +30,7 @@ class Arguments:
     Attributes:
       workdir: folder of the run.
       seed: of all draws.
+      subsets: which subsets are observed, beside the full one: `all`; `sizes`, four of every size, or `sizes:N`; `random:N`, N of all of them.
       num_observations: test observations behind coherence and diversity.
       num_samples: draws for each observation; the first one is judged for coherence, all of them for diversity.
       num_prior: draws of the prior, and of the densities in its place, behind the joint coherence.
@@ -48,6 +49,7 @@ class Arguments:
 
     workdir: pathlib.Path
     seed: int = 0
+    subsets: str = "all"
     num_observations: int = 200
     num_samples: int = 8
     num_prior: int = 10_000
@@ -103,6 +105,8 @@ def _asked(arguments: Arguments) -> dict:
 def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts) -> dict:
     """Returns everything but the long chains."""
     model, data = experiment.build(config)
+    names = tuple(model.specs)
+    chosen = subsets.choose(names, arguments.subsets)
     params = stages.load(model, arguments.workdir)
     test = data["test"].complete()
     weights = None if arguments.inception is None else inception.load(arguments.inception)
@@ -110,7 +114,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
         first, spec = next(iter(test.specs.items()))
         if not (reconstruction.is_image(spec.shape) and spec.shape[-1] in (1, 3) and spec.support == (0.0, 1.0)):
             raise ValueError(f"Expected images in [0, 1] as the first modality for an FID, got {first!r}: {spec}.")
-    result: dict = {"num_samples": arguments.num_samples, "seed": arguments.seed}
+    result: dict = {"num_samples": arguments.num_samples, "seed": arguments.seed, "subsets": arguments.subsets}
     with writers.Progress() as progress:
         judges, judge_params, real = None, {}, {}
         if test.labels is not None:
@@ -143,14 +147,11 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
             measures.of_subset, run, num_samples=arguments.num_samples,
             summary=functools.partial(chain_summary, threshold=SHORT_RHAT),
         )  # fmt: skip
-        result |= measures.conditional(run, found.by_subset(tuple(model.specs), of_subset, progress))
+        result |= measures.conditional(run, found.by_subset([*chosen, names], of_subset, progress))
         result["hmc"]["rhat_threshold"] = SHORT_RHAT
         if arguments.num_scored:
             score = functools.partial(measures.score, run, num_observations=arguments.num_scored)
-            by_subset = {
-                s: found.get(f"score {subsets.label(s)}", functools.partial(score, s))
-                for s in subsets.proper(tuple(model.specs))
-            }
+            by_subset = {s: found.get(f"score {subsets.label(s)}", functools.partial(score, s)) for s in chosen}
             result["subset_score"] = measures.scores(by_subset)
         result |= found.get(
             "likelihoods",
@@ -189,8 +190,8 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     }
     same = all(known.get(name) == value for name, value in asked.items())
     done = dict(known["by_subset"]) if same else {}
-    chained = [subset for subset in subsets.proper(tuple(model.specs)) if len(subset) > 1]
-    if not chained:
+    chained = [subset for subset in subsets.choose(tuple(model.specs), arguments.subsets) if len(subset) > 1]
+    if len(model.specs) < 3:
         raise ValueError(f"Expected at least three modalities, got {len(model.specs)}: no subset of them is sampled by chains.")
     with writers.Progress() as progress:
         for number, subset in enumerate(chained):

@@ -34,6 +34,7 @@ class Arguments:
     Attributes:
       workdir: folder of the run.
       seed: of all draws.
+      subsets: which subsets are observed, beside the full one: `all`; `sizes`, four of every size, or `sizes:N`; `random:N`, N of all of them.
       num_observations: test observations; on a grid all of them, by chains the first `num_sampled`.
       num_sampled: test observations where the gap is measured by chains.
       num_points: points of the grid along each axis.
@@ -45,6 +46,7 @@ class Arguments:
 
     workdir: pathlib.Path
     seed: int = 0
+    subsets: str = "all"
     num_observations: int = 200
     num_sampled: int = 20
     num_points: int = 401
@@ -82,7 +84,8 @@ def measure(arguments: Arguments, model: base.Model, params, data, found: parts.
         else {"method": "chains", "num_draws": arguments.num_draws}
     )
     gap = functools.partial(on_grid if plane else by_chains, arguments, model, params, data)
-    by_subset = found.by_subset(tuple(model.specs), gap, progress)
+    todo = [*subsets.choose(tuple(model.specs), arguments.subsets), tuple(model.specs)]
+    by_subset = found.by_subset(todo, gap, progress)
     return how | {"num_observations": num, "by_subset": {subsets.label(subset): entry for subset, entry in by_subset.items()}}
 
 

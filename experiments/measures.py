@@ -189,13 +189,16 @@ def _decoded(run: Run, z: Any) -> dict[str, np.ndarray]:
 
 
 def reconstructions(run: Run, z: Any) -> dict[str, dict[str, float]]:
-    """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them."""
+    """Mean squared error, and structural similarity of images, of every modality decoded from a draw given all of them.
+
+    Counts are compared as encoders see them, or the largest of them would be all that is seen.
+    """
     decoded = _decoded(run, z)
     result = {}
     for name, spec in run.model.specs.items():
         if spec.likelihood == "categorical":
             continue
-        made, real = decoded[name], np.asarray(distributions.canonical(spec, run.test.arrays[name]))
+        made, real = (np.asarray(distributions.network_input(spec, x)) for x in (decoded[name], run.test.arrays[name]))
         result[name] = {"mean_squared_error": float(reconstruction.mean_squared_error(made, real).mean())}
         if reconstruction.is_image(spec.shape) and spec.support is not None:
             value_range = spec.support[1] - spec.support[0]

@@ -41,10 +41,9 @@ class Parts:
         return self._done[name]
 
     def by_subset(
-        self, names: Sequence[str], measure: Callable[[subsets.Subset], Any], progress: writers.Progress
+        self, todo: Sequence[subsets.Subset], measure: Callable[[subsets.Subset], Any], progress: writers.Progress
     ) -> dict[subsets.Subset, Any]:
-        """Returns subset -> what `measure(subset)` finds, a part each: every proper subset, by size, and then the full one."""
-        todo = [*subsets.proper(names), tuple(names)]
+        """Returns subset -> what `measure(subset)` finds, a part each."""
         found = {}
         for done, subset in enumerate(todo):
             label = subsets.label(subset)

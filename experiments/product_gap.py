@@ -53,7 +53,7 @@ class Arguments:
       num_chained: test observations that long chains run for.
       chain_draws: draws of each of the four long chains.
       num_prior: draws of `sample_prior` behind the joint coherence.
-      most_subsets: subsets of each size that are looked at, evenly spaced; all where there are no more.
+      subsets: which subsets of two and more are observed: `all`; `sizes:N`, N of every size, evenly spaced; `random:N`, N of all of them.
       results: folder that a copy goes to.
     """
 
@@ -67,7 +67,7 @@ class Arguments:
     num_chained: int = 40
     chain_draws: int = 500
     num_prior: int = 10_000
-    most_subsets: int = 10
+    subsets: str = "sizes:10"
     results: pathlib.Path | None = None
 
 
@@ -169,7 +169,7 @@ def measure(
         judge_params=judge_params, real=real, real_labels=shared.data["test"].labels, inception=None, on_progress=progress.update,
     )  # fmt: skip
     names = tuple(model.specs)
-    chosen = [s for size in range(2, len(names)) for s in _spaced(subsets.of_size(names, size), arguments.most_subsets)]
+    chosen = [s for s in subsets.choose(names, arguments.subsets) if len(s) > 1]
     if arm == "direct":
         chosen, long = list(shared.direct), None
     by_subset = {}
@@ -257,10 +257,6 @@ def _joint_coherence(run: measures.Run, num: int) -> float:
 
 def _with_error(values: Any) -> dict[str, Any]:
     return measures.with_error(values) | {"values": np.round(values, 3).tolist()}
-
-
-def _spaced(items: list, most: int) -> list:
-    return [items[i] for i in np.unique(np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int))]
 
 
 def _copies(arguments: Arguments, config: experiment.Config, arm: str) -> list[pathlib.Path]:

@@ -2,7 +2,8 @@
 
     jnf-jax sample --workdir runs/demo [--observe m0,m2] [--num-samples 8]
 
-Without `--observe` every subset is drawn, the empty one (the prior) too. A draw is a draw of z; what is shown is the likelihood's mean.
+Without `--observe` every subset is drawn, or those of `--subsets`, and the empty one (the prior) too. A draw is a draw of z; what is shown is
+the likelihood's mean.
 """
 
 import dataclasses
@@ -27,7 +28,8 @@ class Arguments:
 
     Attributes:
       workdir: folder of the run.
-      observe: modalities to observe, separated by commas; the empty text is the prior; all subsets where not given.
+      observe: modalities to observe, separated by commas; the empty text is the prior; many subsets where not given.
+      subsets: these: `all`; `sizes`, four of every size, or `sizes:N`; `random:N`, N of all of them.
       num_samples: draws of each observation.
       num_observations: test observations shown.
       first: number of the first test observation.
@@ -36,6 +38,7 @@ class Arguments:
 
     workdir: pathlib.Path
     observe: str | None = None
+    subsets: str = "all"
     num_samples: int = 6
     num_observations: int = 4
     first: int = 0
@@ -51,7 +54,7 @@ def main() -> int:
     if arguments.observe is not None:
         chosen = [subsets.parse(names, arguments.observe)]
     else:
-        chosen = [(), *subsets.proper(names), names]
+        chosen = [(), *subsets.choose(names, arguments.subsets), names]
     params = stages.load(model, arguments.workdir)
     folder = arguments.workdir / "samples"
     folder.mkdir(exist_ok=True)

@@ -1,21 +1,24 @@
 """Trains all stages of an experiment.
 
-    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--resume] [--init-from runs/other] [--log tensorboard] [any field of the config]
 
 SIGTERM and Ctrl-C end the run after the current call with its state saved; `--resume` continues it, bit for bit.
 """
 
 import argparse
+import functools
 import pathlib
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 
 import jax
 
-from experiments import experiment, settings
+from experiments import experiment, previews, settings
+from jnf_jax import configs, keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, stages, writers
+from jnf_jax.training import checkpoint, fit, loggers, stages, writers
 
 _INTERRUPTED = 130  # exit code
 
@@ -29,6 +32,7 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="continue the run in the folder, if there is one")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    parser.add_argument("--log", nargs="+", default=[], choices=list(loggers.LOGGERS), help="loggers, beside metrics.jsonl")
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
         parser.print_help()
@@ -46,7 +50,7 @@ def main() -> int:
         raise ValueError("Expected the run's folder, got no --workdir.")
     with experiment.lease(arguments.workdir):
         taken = (arguments.init_from, arguments.init_stages) if arguments.init_from else None
-        return train(config, arguments.workdir, resume=arguments.resume, taken=taken)
+        return train(config, arguments.workdir, resume=arguments.resume, taken=taken, log=arguments.log)
 
 
 def train(
@@ -55,9 +59,11 @@ def train(
     *,
     resume: bool,
     taken: tuple[pathlib.Path, list[str] | None] | None = None,
+    log: Sequence[str] = (),
 ) -> int:
-    """Trains in `workdir`, on top of another run's stages `(folder, names)` if given; returns the exit code."""
+    """Trains in `workdir`, on top of another run's stages `(folder, names)` if given, with the loggers named; returns the exit code."""
     experiment.check_free(workdir, config, resume=resume)
+    loggers.check(log)
     model, data = experiment.build(config)
     stages.check(model, data, config.training)
     if taken is not None:
@@ -67,14 +73,30 @@ def train(
         _take_over(model, *taken, workdir)
     stop = _catch_signals()
     metrics = writers.MetricsFile(workdir / "metrics.jsonl")
+    started = loggers.start(log, workdir, configs.to_json(config))
+
+    @functools.cache
+    def preview(stage: str):
+        return previews.make(model, data["validation"], stage, keys.stream(jax.random.key(config.seed), "previews"))
+
     with writers.Progress() as progress:
 
         def on_report(report: fit.Report):
             metrics.write(report)
+            for logger in started:
+                logger.write(report)
             progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
+
+        def on_validation(report: fit.Report, params: types.Params):
+            if started and (draw := preview(report.stage)) is not None:
+                image = draw(params)
+                for logger in started:
+                    logger.picture(report.stage, report.step, image)
 
         def on_resume(stage: str, step: int, damaged: list[str]):
             metrics.rewind(stage, step)
+            for logger in started:
+                logger.begin(stage, step)
             for line in damaged:
                 progress.say(f"warning: checkpoint passed over, {line}")
             if step:
@@ -88,11 +110,14 @@ def train(
                 settings=config.training,
                 folder=workdir,
                 on_report=on_report,
+                on_validation=on_validation,
                 on_resume=on_resume,
                 should_stop=lambda: bool(stop),
             )
         finally:
             metrics.close()
+            for logger in started:
+                logger.close()
     if not complete:
         print(f"stopped by signal {stop[0]}; continue with --resume", file=sys.stderr)
         return _INTERRUPTED

@@ -109,7 +109,10 @@ def _config_class(name: str, modules: tuple[str, ...]) -> type:
     module_name, _, qualname = str(name).partition(":")
     if module_name.split(".")[0] not in modules:
         raise ValueError(f"Expected a config of a module in {modules}, got {name!r}.")
-    cls = importlib.import_module(module_name)
+    try:
+        cls = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"Expected a config of a module that is installed, got {name!r}: {error}.") from error
     for part in qualname.split("."):
         cls = getattr(cls, part, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):

@@ -2,20 +2,29 @@
 
 Distrax's composite distributions are no pytrees that `jit` could return: records of arrays pass between functions, and a
 distribution lives for the length of one call.
+
+Counts have the negative binomial likelihood of scVI (Lopez et al., 2018),
+
+    x_g ~ NB(mean l p_g, variance l p_g + (l p_g)^2 / theta_g),     p = softmax(decoder's first output), theta = exp(its second).
+
+The library l is the total count. In `log_likelihood` it is the observed example's own, so that log p(x | z, l) says how the counts are
+shared out and not how many there are. In `mean` no example has been observed, and l is the spec's `library`.
 """
 
 import distrax
 import jax
 import jax.numpy as jnp
+from tensorflow_probability.substrates import jax as tfp
 
 from jnf_jax import specs as specs_lib
 from jnf_jax import types
 
 _8BIT = 255.0
+_LOG_DISPERSION_BOUND = 10.0  # beyond e^10 counts are Poisson's, below e^-10 they are not counts of anything
 
 
 def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
-    """Returns data as the networks see it: 8-bit integers of a bounded real modality scaled onto its support, floats otherwise.
+    """Returns data as likelihoods take it: 8-bit integers of a bounded real modality scaled onto its support, floats otherwise.
 
     Args:
       spec: the modality.
@@ -38,9 +47,14 @@ def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
 
 
 def network_input(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
-    """Returns `[.., *shape]` (or one-hot `[.., *shape, K]` for categories) floats: what an encoder is given."""
+    """Returns floats `[.., *input_shape]`, what an encoder is given: categories are one-hot, counts log(1 + x)."""
     x = canonical(spec, x)
-    return jax.nn.one_hot(x, spec.num_categories) if spec.likelihood == "categorical" else x
+    match spec.likelihood:
+        case "categorical":
+            return jax.nn.one_hot(x, spec.num_categories)
+        case "negative_binomial":
+            return jnp.log1p(x)
+    return x
 
 
 def link(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
@@ -48,6 +62,10 @@ def link(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
     if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
         low, high = spec.support
         return low + (high - low) * jax.nn.sigmoid(raw)
+    if spec.likelihood == "negative_binomial":
+        log_proportion = jax.nn.log_softmax(raw[..., 0], axis=_own_axes(spec))
+        log_dispersion = _LOG_DISPERSION_BOUND * jnp.tanh(raw[..., 1] / _LOG_DISPERSION_BOUND)
+        return jnp.stack([log_proportion, log_dispersion], axis=-1)
     return raw
 
 
@@ -62,17 +80,40 @@ def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: typ
     Returns:
       `[..]`, in nats.
     """
-    log_prob = _likelihood(spec, parameters).log_prob(x)
-    return log_prob.sum(tuple(range(-len(spec.shape), 0)))
+    if spec.likelihood == "negative_binomial":
+        x = x.astype(parameters.dtype)
+        log_prob = counts(parameters, jnp.maximum(x.sum(_own_axes(spec), keepdims=True), 1)).log_prob(x)
+    else:
+        log_prob = _likelihood(spec, parameters).log_prob(x)
+    return log_prob.sum(_own_axes(spec))
 
 
 def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
-    """Returns the mean of the likelihood `[.., *shape]`; the most probable category for a categorical one."""
+    """Returns the mean of the likelihood `[.., *shape]`; the most probable category for a categorical one.
+
+    Counts are those of an example whose total is the spec's library.
+    """
     if spec.likelihood == "bernoulli":
         return jax.nn.sigmoid(parameters)
     if spec.likelihood == "categorical":
         return parameters.argmax(-1)
+    if spec.likelihood == "negative_binomial":
+        return spec.library * jnp.exp(parameters[..., 0])
     return parameters
+
+
+def _own_axes(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
+    return tuple(range(-len(spec.shape), 0))
+
+
+def counts(parameters: types.Array, library: types.Array) -> tfp.distributions.Distribution:
+    """Returns the negative binomial of parameters `[.., *shape, 2]` and a library `[.., 1 each]`, independent counts.
+
+    TFP's log density stays exact for large dispersions, where differences of log gamma functions lose all digits.
+    """
+    log_proportion, log_dispersion = parameters[..., 0], parameters[..., 1]
+    logits = jnp.log(library) + log_proportion - log_dispersion
+    return tfp.distributions.NegativeBinomial(jnp.exp(log_dispersion), logits=logits, require_integer_total_count=False)
 
 
 def _likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array) -> distrax.Distribution:

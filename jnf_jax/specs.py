@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical"]
-LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical")
+Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical", "negative_binomial"]
+LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical", "negative_binomial")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,13 @@ class ModalitySpec:
 
     Attributes:
       shape: shape of one example, without the batch axis.
-      likelihood: `gaussian` or `laplace` (real values), `bernoulli` (0 or 1), `categorical` (integers 0..num_categories-1).
+      likelihood: `gaussian` or `laplace` (real values), `bernoulli` (0 or 1), `categorical` (integers 0..num_categories-1),
+        `negative_binomial` (counts, of any integer or float type).
       scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
       num_categories: number of categories of a `categorical` modality.
+      library: total count of an example that is generated, for a `negative_binomial` modality; for instance the mean over the training
+        examples. The likelihood of an observed example takes the example's own total count.
       layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve;
         `spectrogram`, frames by bands, in false colours, time to the right and the first band at the bottom.
       unit: of the values, as pictures name it: `mmol/l`.
@@ -36,6 +39,7 @@ class ModalitySpec:
     scale: float = 1.0
     support: tuple[float, float] | None = None
     num_categories: int | None = None
+    library: float | None = None
     layout: Literal["grid", "path", "spectrogram"] = "grid"
     unit: str | None = None
     labels: tuple[str, ...] | None = None
@@ -56,6 +60,12 @@ class ModalitySpec:
             raise ValueError(
                 f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."
             )
+        if (self.likelihood == "negative_binomial") != (self.library is not None):
+            raise ValueError(
+                f"Expected a library for a negative_binomial modality and for no other, got {self.library} for {self.likelihood}."
+            )
+        if self.library is not None and not self.library > 0:
+            raise ValueError(f"Expected a positive library, got {self.library}.")
         if not _fits_layout(self.layout, self.shape):
             raise ValueError(
                 f"Expected a layout 'grid', 'path' of a vector of pairs, or 'spectrogram' of frames by bands, "
@@ -76,7 +86,17 @@ class ModalitySpec:
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of what a decoder returns for one example: locations, or logits."""
+        """Shape of what a decoder returns for one example: locations, logits, or a proportion and a dispersion for each count."""
+        match self.likelihood:
+            case "categorical":
+                return (*self.shape, self.num_categories)
+            case "negative_binomial":
+                return (*self.shape, 2)
+        return self.shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example as an encoder sees it: categories are one-hot."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jnf_jax import distributions, types
+from jnf_jax import distributions, specs, types
 
 DIM, NUM = 3, 40_000
 
@@ -41,3 +41,90 @@ def test_the_divergence_from_the_prior_is_the_closed_form(full):
     q, mean, covariance = gaussian(full)
     expected = 0.5 * (np.trace(covariance) + mean @ mean - DIM - np.linalg.slogdet(covariance)[1])
     np.testing.assert_allclose(distributions.kl_to_standard_normal(q), expected, rtol=1e-10)
+
+
+COUNTS = specs.ModalitySpec(shape=(4,), likelihood="negative_binomial", library=50.0)
+
+
+def counts_parameters(seed=0, num=6):
+    """Parameters of counts `[num, 4, 2]`, and scipy's mean and dispersion for a library `[num, 1]`."""
+    parameters = distributions.link(COUNTS, jax.random.normal(jax.random.key(seed), (num, 4, 2)) * jnp.asarray([1.0, 2.0]))
+    proportion, dispersion = np.exp(np.moveaxis(np.asarray(parameters), -1, 0))
+    return parameters, proportion, dispersion
+
+
+def nbinom(mean, dispersion):
+    return scipy.stats.nbinom(dispersion, dispersion / (dispersion + mean))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int64, np.float32])
+def test_counts_have_the_density_of_scipy_at_their_own_total(dtype):
+    parameters, proportion, dispersion = counts_parameters()
+    x = np.random.default_rng(0).poisson(9, (6, 4)).astype(dtype)
+    expected = nbinom(x.sum(1, keepdims=True) * proportion, dispersion).logpmf(x).sum(1)
+    found = distributions.log_likelihood(COUNTS, parameters, distributions.canonical(COUNTS, x))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_a_total_of_nothing_has_a_finite_density():
+    parameters, proportion, dispersion = counts_parameters()
+    found = distributions.log_likelihood(COUNTS, parameters, jnp.zeros((6, 4)))
+    np.testing.assert_allclose(found, nbinom(proportion, dispersion).logpmf(0).sum(1), rtol=1e-10)
+
+
+def test_counts_of_a_library_sum_to_one_and_have_its_mean_and_variance():
+    parameters, proportion, dispersion = counts_parameters()
+    library, x = 30.0, np.arange(200_000.0)[:, None]
+    # the heavier tails are summed less far than float64 reaches
+    few = np.flatnonzero(dispersion[0] > 0.05)
+    assert len(few) > 1
+    log_prob = np.asarray(distributions.counts(parameters[0], jnp.asarray(library)).log_prob(jnp.asarray(x)))[:, few]
+    mass, mean = np.exp(log_prob), library * proportion[0, few]
+    np.testing.assert_allclose(mass.sum(0), 1, rtol=1e-8)
+    np.testing.assert_allclose((mass * x).sum(0), mean, rtol=1e-8)
+    variance = mean + mean**2 / dispersion[0, few]
+    np.testing.assert_allclose((mass * (x - mean) ** 2).sum(0), variance, rtol=1e-8)
+
+
+def test_generated_counts_have_the_total_of_the_library():
+    parameters, proportion, _ = counts_parameters()
+    found = distributions.mean(COUNTS, parameters)
+    np.testing.assert_allclose(found, 50 * proportion, rtol=1e-10)
+    np.testing.assert_allclose(found.sum(1), 50, rtol=1e-10)
+
+
+@pytest.mark.parametrize("raw", [0.0, 30.0, -30.0, 1e4, -1e4])
+@pytest.mark.parametrize("count", [0.0, 3.0, 1e6])
+def test_gradients_of_counts_are_finite_in_float32(raw, count):
+    def loss(raw):
+        return distributions.log_likelihood(COUNTS, distributions.link(COUNTS, raw), jnp.full(4, count, jnp.float32))
+
+    value, gradient = jax.value_and_grad(loss)(jnp.full((4, 2), raw, jnp.float32).at[0, 0].add(1))
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(gradient).all()
+
+
+def test_large_dispersions_are_exact_in_float32():
+    raw = jnp.zeros((4, 2), jnp.float32).at[:, 1].set(1e3)
+    parameters = distributions.link(COUNTS, raw)
+    x = jnp.asarray([2.0, 5.0, 1.0, 4.0], jnp.float32)
+    expected = nbinom(3.0, np.exp(10.0)).logpmf(np.asarray(x)).sum()
+    np.testing.assert_allclose(distributions.log_likelihood(COUNTS, parameters, x), expected, rtol=1e-5)
+
+
+def test_encoders_see_log_counts():
+    x = np.asarray([[0, 1, 9, 60_000]], np.uint16)
+    np.testing.assert_allclose(distributions.network_input(COUNTS, x), np.log1p(x.astype(float)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"likelihood": "negative_binomial"}, "a library for a negative_binomial modality and for no other, got None"),
+        ({"library": 3.0}, "a library for a negative_binomial modality and for no other, got 3.0 for gaussian"),
+        ({"likelihood": "negative_binomial", "library": 0.0}, "a positive library, got 0.0"),
+    ],
+)
+def test_a_library_belongs_to_counts(options, message):
+    with pytest.raises(ValueError, match=message):
+        specs.ModalitySpec(shape=(4,), **options)

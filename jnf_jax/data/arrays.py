@@ -14,32 +14,25 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jnf_jax import configs
 from jnf_jax import specs as specs_lib
-from jnf_jax.data import source
+from jnf_jax.data import division, source
 
 LABELS = "labels"
 _MASK = "_mask"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Config(configs.Component):
+class Config(division.Division):
     """Arrays from an .npz file.
 
     Attributes:
       path: of the file.
       specs: modality -> spec; shapes, likelihoods and ranges are checked against the arrays.
-      seed: of the split.
-      validation_fraction: share of the examples kept for validation.
-      test_fraction: share of the examples kept for testing.
       nan_is_missing: whether a modality with a NaN counts as missing from its example; otherwise a NaN is an error.
     """
 
     path: str = ""
     specs: Mapping[str, specs_lib.ModalitySpec] = dataclasses.field(default_factory=dict)
-    seed: int = 0
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
     nan_is_missing: bool = False
 
 
@@ -53,6 +46,8 @@ def build(config: Config, split: source.Split) -> source.Source:
     source.check_split(split)
     arrays, labels = load(config.path)
     masks = {name: arrays.pop(key) for name in config.specs if (key := f"{name}{_MASK}") in arrays and key not in config.specs}
+    if config.nan_is_missing:
+        masks |= _without_nan(config.specs, arrays, masks)
     return splits(config.specs, arrays, labels, masks=masks or None, config=config)[split]
 
 
@@ -74,7 +69,8 @@ def splits(
     labels: np.ndarray | None = None,
     *,
     masks: Mapping[str, np.ndarray] | None = None,
-    config: Config | None = None,
+    config: division.Division | None = None,
+    rows: Mapping[source.Split, np.ndarray] | None = None,
 ) -> dict[source.Split, source.Source]:
     """Returns train, validation and test parts of arrays in memory.
 
@@ -84,35 +80,25 @@ def splits(
       labels: `[N]` int, or None.
       masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack, or None. What stands in
         `arrays` for a missing modality does not matter.
-      config: its seed and fractions, and whether NaN means missing.
+      config: the seed and the fractions of the split; None: those of `division.Division`.
+      rows: split -> numbers of its examples, where these are known; otherwise they are drawn.
 
     Raises:
       ValueError: if the arrays do not fit the specs, or there are too few examples for three parts.
     """
-    config = config or Config()
-    if config.nan_is_missing:
-        masks = {**(masks or {}), **_without_nan(specs, arrays, masks or {})} or None
     if masks is not None:
         source.check_masks(specs, masks, max(map(len, arrays.values()), default=0))
         arrays = {name: _filled(specs[name], x, masks[name]) if name in masks else x for name, x in arrays.items()}
     source.check(specs, arrays, labels)
-    num = len(next(iter(arrays.values())))
-    counts = [round(fraction * num) for fraction in (config.validation_fraction, config.test_fraction)]
-    if min(counts) < 1 or sum(counts) >= num:
-        raise ValueError(
-            f"Expected fractions that leave an example for each of {source.SPLITS}, got {config.validation_fraction} and "
-            f"{config.test_fraction} of {num} examples."
-        )
-    order = np.random.default_rng(config.seed).permutation(num)
-    parts = np.split(order, [num - sum(counts), num - counts[1]])
+    rows = rows or division.rows(len(next(iter(arrays.values()))), config or division.Division())
     return {
         name: source.Source(
             specs=specs,
-            arrays={k: np.asarray(v)[rows] for k, v in arrays.items()},
-            labels=None if labels is None else np.asarray(labels)[rows],
-            masks=None if masks is None else {k: np.asarray(v)[rows] for k, v in masks.items()},
+            arrays={k: np.asarray(v)[part] for k, v in arrays.items()},
+            labels=None if labels is None else np.asarray(labels)[part],
+            masks=None if masks is None else {k: np.asarray(v)[part] for k, v in masks.items()},
         )
-        for name, rows in zip(source.SPLITS, parts, strict=True)
+        for name, part in rows.items()
     }
 
 

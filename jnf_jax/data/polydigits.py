@@ -6,6 +6,8 @@ the digit; the fourth is plain strokes. Nothing is downloaded.
 
     m0 lake   m1 petals   m2 foliage   m3 strokes       28x28x3 uint8, Laplace(scale) on [0, 1]
 
+Up to sixteen views can be had: m4 to m7 are the same in other colours, and so on. Every view has a digit and a crop of its own.
+
 The 1,797 digits are split by instance, class by class: no digit of the validation or test part occurs in training (the
 writers and photographs do: scikit-learn's copy names no writers). Training digits are jittered by small affine
 maps, since there are few of them; validation and test digits are not.
@@ -27,7 +29,10 @@ _PARTS = {  # modality -> (photograph, rows, columns)
     "m1": ("flower.jpg", slice(95, 345), slice(185, 435)),
     "m2": ("china.jpg", slice(310, 427), slice(385, 640)),
 }
-MODALITIES = (*_PARTS, "m3")
+_VIEWS = (*_PARTS, "m3")
+_CHANNELS = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))  # of photographs, for each four views
+_STROKES = ((1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1))  # colours of plain strokes
+_MOST_MODALITIES = len(_VIEWS) * len(_CHANNELS)
 _NUM_CLASSES = 10
 _UPSAMPLING = 12  # the 8x8 digits are smoothed to 120x120 (with a margin) before they are mapped onto the image
 _CHUNK = 2_000  # examples drawn at once
@@ -39,6 +44,7 @@ class Config(configs.Component):
 
     Attributes:
       seed: of the split, the pairing, the crops and the jitter.
+      num_modalities: views of a digit, 2 to 16.
       num_train: training examples, each a new pairing of jittered digits.
       num_validation: validation examples.
       num_test: test examples.
@@ -49,6 +55,7 @@ class Config(configs.Component):
     """
 
     seed: int = 0
+    num_modalities: int = 4
     num_train: int = 20_000
     num_validation: int = 1_000
     num_test: int = 2_000
@@ -56,6 +63,11 @@ class Config(configs.Component):
     rotation: float = 12.0
     zoom: float = 0.12
     shift: float = 1.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 2 <= self.num_modalities <= _MOST_MODALITIES:
+            raise ValueError(f"Expected 2 to {_MOST_MODALITIES} modalities, got {self.num_modalities}.")
 
 
 def build(config: Config, split: source.Split) -> source.Source:
@@ -69,16 +81,17 @@ def build(config: Config, split: source.Split) -> source.Source:
     digits, digit_labels = _digits()
     pool = instances(config.seed)[split]
     labels = rng.permutation(np.arange(num) % _NUM_CLASSES)
-    chosen = _pair(rng, pool, digit_labels, labels)
-    arrays = {name: np.empty((num, _SIZE, _SIZE, 3), np.uint8) for name in MODALITIES}
-    for j, name in enumerate(MODALITIES):
+    names = [f"m{j}" for j in range(config.num_modalities)]
+    chosen = _pair(rng, pool, digit_labels, labels, len(names))
+    arrays = {name: np.empty((num, _SIZE, _SIZE, 3), np.uint8) for name in names}
+    for j, name in enumerate(names):
         for start in range(0, num, _CHUNK):
             rows = slice(start, min(start + _CHUNK, num))
             count = rows.stop - rows.start
             maps = _jitter(rng, config, count) if split == "train" else _identity(count)
-            arrays[name][rows] = _compose(rng, name, _draw(digits, chosen[rows, j], maps))
+            arrays[name][rows] = _compose(rng, j, _draw(digits, chosen[rows, j], maps))
     spec = specs.ModalitySpec(shape=(_SIZE, _SIZE, 3), likelihood="laplace", scale=config.scale, support=(0.0, 1.0))
-    return source.Source(specs=dict.fromkeys(MODALITIES, spec), arrays=arrays, labels=labels.astype(np.int32))
+    return source.Source(specs=dict.fromkeys(names, spec), arrays=arrays, labels=labels.astype(np.int32))
 
 
 def instances(seed: int) -> dict[str, np.ndarray]:
@@ -111,13 +124,15 @@ def _photographs() -> dict[str, np.ndarray]:
     return dict(zip(names, bunch.images, strict=True))
 
 
-def _pair(rng: np.random.Generator, pool: np.ndarray, digit_labels: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _pair(
+    rng: np.random.Generator, pool: np.ndarray, digit_labels: np.ndarray, labels: np.ndarray, num_modalities: int
+) -> np.ndarray:
     """Returns `[N, M]` indices of different digits of each example's class."""
-    chosen = np.empty((len(labels), len(MODALITIES)), int)
+    chosen = np.empty((len(labels), num_modalities), int)
     for label in range(_NUM_CLASSES):
         candidates = pool[digit_labels[pool] == label]
         rows = np.flatnonzero(labels == label)
-        order = rng.random((len(rows), len(candidates))).argpartition(len(MODALITIES), axis=1)[:, : len(MODALITIES)]
+        order = rng.random((len(rows), len(candidates))).argpartition(num_modalities, axis=1)[:, :num_modalities]
         chosen[rows] = candidates[rng.permuted(order, axis=1)]
     return chosen
 
@@ -154,14 +169,15 @@ def _draw(digits: np.ndarray, chosen: np.ndarray, maps: np.ndarray) -> np.ndarra
     return np.clip((value - 0.25) / 0.35, 0, 1).reshape(-1, _SIZE, _SIZE)
 
 
-def _compose(rng: np.random.Generator, name: str, strokes: np.ndarray) -> np.ndarray:
-    """Returns `[N, 28, 28, 3]` uint8: the strokes inverting the colours of a random crop, or white on black."""
-    if name not in _PARTS:
-        return np.repeat(np.rint(255 * strokes).astype(np.uint8)[..., None], 3, axis=-1)
+def _compose(rng: np.random.Generator, number: int, strokes: np.ndarray) -> np.ndarray:
+    """Returns `[N, 28, 28, 3]` uint8: the strokes inverting the colours of a random crop, or one colour on black."""
+    colours, view = divmod(number, len(_VIEWS))
+    if (name := _VIEWS[view]) not in _PARTS:
+        return np.rint(255 * strokes).astype(np.uint8)[..., None] * np.uint8(_STROKES[colours])
     photograph, rows, columns = _PARTS[name]
     part = _photographs()[photograph][rows, columns]
     windows = np.lib.stride_tricks.sliding_window_view(part, (_SIZE, _SIZE), axis=(0, 1))
     top = rng.integers(windows.shape[0], size=len(strokes))
     left = rng.integers(windows.shape[1], size=len(strokes))
-    crops = windows[top, left].transpose(0, 2, 3, 1).astype(np.float32)
+    crops = windows[top, left].transpose(0, 2, 3, 1)[..., _CHANNELS[colours]].astype(np.float32)
     return np.rint(crops + strokes[..., None] * (255 - 2 * crops)).astype(np.uint8)

@@ -153,6 +153,10 @@ def _check_array(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None
             if ((x != 0) & (x != 1)).any():
                 value = x[(x != 0) & (x != 1)][0]
                 raise ValueError(f"Expected 0 or 1 for the Bernoulli modality {name!r}, got {value}.")
+        case "negative_binomial":
+            if low < 0 or (x != np.floor(x)).any():
+                value = x[(x < 0) | (x != np.floor(x))][0]
+                raise ValueError(f"Expected counts, whole numbers of 0 and more, for modality {name!r}, got {value}.")
         case _:
             _check_real(name, spec, x, low, high)
 

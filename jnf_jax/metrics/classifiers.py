@@ -14,7 +14,6 @@ from jnf_jax import configs, distributions, keys, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv
 from jnf_jax.training import fit
 
@@ -72,7 +71,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
     }
 
     def init(key):
-        shapes = {name: (1, *networks_base.encoder_input_shape(spec)) for name, spec in specs.items()}
+        shapes = {name: (1, *spec.input_shape) for name, spec in specs.items()}
         return {_ENTRY: {n: m.init(keys.stream(key, n), jnp.zeros(shapes[n])) for n, m in modules.items()}}
 
     def judge(params, name, x):

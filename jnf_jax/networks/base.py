@@ -9,14 +9,13 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jnf_jax import specs as specs_lib
 from jnf_jax import types
 
 
 class Networks(NamedTuple):
     """The two networks of one modality."""
 
-    encoder: nn.Module  # x [B, *shape] (one-hot for categories) -> features [B, F]
+    encoder: nn.Module  # x [B, *input_shape] (one-hot for categories, log(1 + x) for counts) -> features [B, F]
     decoder: nn.Module  # z [B, D] -> raw outputs [B, *parameter_shape]
 
 
@@ -56,8 +55,3 @@ def positive(raw: types.Array, transform: str) -> types.Array:
     if transform == "exp":
         return jnp.exp(jnp.clip(raw, -10, 10)) + _SMALLEST_SCALE
     raise ValueError(f"Expected a scale transform of {SCALE_TRANSFORMS}, got {transform!r}.")
-
-
-def encoder_input_shape(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
-    """Returns the shape of one example as an encoder sees it."""
-    return spec.parameter_shape

@@ -99,7 +99,7 @@ class Modalities:
         return module.apply(low(variables), low(x)).astype(x.dtype)
 
     def _example(self, name: str) -> types.Array:
-        return jnp.zeros((1, *networks_base.encoder_input_shape(self.specs[name])))
+        return jnp.zeros((1, *self.specs[name].input_shape))
 
 
 def build(

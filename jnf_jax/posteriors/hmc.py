@@ -158,6 +158,26 @@ def sample(
     return draws, states.position, info
 
 
+def by_chain(draws: types.Array, num_chains: int) -> types.Array:
+    """Returns draws of `sample` by the chains that made them, each in the order of its iterations.
+
+    Args:
+      draws: `[S, B, ..]`, of the model's `sample_posterior` for instance.
+      num_chains: C that stood behind them, `config.chains_for(S)`. Exact draws may be cut into any number of chains.
+
+    Returns:
+      `[C, N, B, ..]`, N = S // C; the first states of some chains are left out where C does not divide S.
+
+    Raises:
+      ValueError: if there is no draw of each chain.
+    """
+    if not 1 <= num_chains <= len(draws):
+        raise ValueError(f"Expected from 1 to {len(draws)} chains behind {len(draws)} draws, got {num_chains}.")
+    length = len(draws) // num_chains
+    rounds = draws[: length * num_chains].reshape(length, num_chains, *draws.shape[1:])  # the last round comes first
+    return rounds[::-1].swapaxes(0, 1)
+
+
 def _transition(target: Target, data: Any, config: Config):
     """Returns one iteration of all chains: (key, states, step_size `[B]`, variance `[B, D]`) -> (states, info)."""
     kernel = blackjax.hmc.build_kernel()

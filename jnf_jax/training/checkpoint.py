@@ -40,7 +40,7 @@ class Directory:
         self._manifest(step).unlink(missing_ok=True)  # from here to the end this step does not exist
         shutil.rmtree(folder, ignore_errors=True)
         ocp.save(folder, state)
-        manifest = {"leaves": _leaves(state), "files": {name: _sha256(folder / name) for name in _files(folder)}}
+        manifest = {"leaves": _leaves(state), "files": {name: sha256(folder / name) for name in _files(folder)}}
         write_json(self._manifest(step), manifest)
         for old in self.steps()[: -self._keep]:
             self._manifest(old).unlink()
@@ -58,7 +58,9 @@ class Directory:
         step = self.newest()
         if step is None:
             return None
-        _check_leaves(json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), self.path / str(step))
+        check_leaves(
+            json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), f"the checkpoint {self.path / str(step)}"
+        )
         return ocp.load(self.path / str(step), like)
 
     def newest(self) -> int | None:
@@ -93,7 +95,9 @@ class Directory:
           ValueError: if they differ (the first one is named).
         """
         for step in self.steps()[-1:]:
-            _check_leaves(json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), self.path / str(step))
+            check_leaves(
+                json.loads(self._manifest(step).read_text())["leaves"], _leaves(like), f"the checkpoint {self.path / str(step)}"
+            )
 
     def _manifest(self, step: int) -> pathlib.Path:
         return self.path / f"{step}.json"
@@ -121,20 +125,24 @@ def _leaves(tree: Any) -> dict[str, list]:
     }
 
 
-def _check_leaves(saved: dict, expected: dict, folder: pathlib.Path) -> None:
+def check_leaves(saved: dict, expected: dict, where: str) -> None:
+    """Checks that saved leaves are those expected; both are path -> [shape, type].
+
+    Raises:
+      ValueError: if they differ; the first one that does is named, and `where` it was looked for.
+    """
     for name in [*expected, *saved]:
         if saved.get(name) != expected.get(name):
             describe = lambda leaf: "nothing" if leaf is None else f"{leaf[1]} of shape {tuple(leaf[0])}"
-            raise ValueError(
-                f"Expected {describe(expected.get(name))} for {name} in the checkpoint {folder}, got {describe(saved.get(name))}."
-            )
+            raise ValueError(f"Expected {describe(expected.get(name))} for {name} in {where}, got {describe(saved.get(name))}.")
 
 
 def _files(folder: pathlib.Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def _sha256(path: pathlib.Path) -> str:
+def sha256(path: pathlib.Path) -> str:
+    """Returns the sha256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -144,6 +152,6 @@ def _damage(folder: pathlib.Path, files: dict[str, str]) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"{path} is missing"
-        if _sha256(path) != digest:
+        if sha256(path) != digest:
             return f"{path} has changed since it was written"
     return None

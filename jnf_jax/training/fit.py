@@ -136,6 +136,7 @@ def fit(
     mesh: Mesh | None = None,
     checkpoints: Checkpoints | None = None,
     on_report: Callable[[Report], None] = lambda report: None,
+    on_validation: Callable[[Report, types.Params], None] = lambda report, params: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[types.Params, bool]:
     """Trains one stage.
@@ -150,6 +151,7 @@ def fit(
       mesh: devices; all of them where None.
       checkpoints: where states go and come from.
       on_report: called after each compiled call.
+      on_validation: called after each validation, with all parameters as they are then; the next call overwrites them.
       should_stop: asked after each call; true ends the stage early with its state saved.
 
     Returns:
@@ -190,11 +192,14 @@ def fit(
             state = _judge(state, loss, config)
             validated = float(loss)
         metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
-        on_report(Report(stage.name, taken, total, float(steps.loss), metrics, validated))
+        report = Report(stage.name, taken, total, float(steps.loss), metrics, validated)
+        on_report(report)
         if failed >= 0:
             raise NonFiniteError(stage.name, int(failed), {**params, **state.train.trainable})
         if validated is not None and not np.isfinite(state.best_loss):
             raise NonFiniteError(stage.name, taken, {**params, **state.train.trainable}, what="validation loss")
+        if validated is not None:
+            on_validation(report, {**params, **state.train.trainable})
         stopping = should_stop()
         if checkpoints is not None and (validated is not None or stopping):
             checkpoints.save(state, step=taken)

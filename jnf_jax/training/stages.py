@@ -8,7 +8,7 @@ import jax
 from jnf_jax import keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, weights
 
 _PREPARE_BATCH = 500
 
@@ -21,6 +21,7 @@ def train(
     settings: Mapping[str, fit.Config],
     folder: pathlib.Path | str | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
+    on_validation: Callable[[fit.Report, types.Params], None] = lambda report, params: None,
     on_resume: Callable[[str, int, list[str]], None] = lambda stage, step, damaged: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> tuple[types.Params, bool]:
@@ -33,6 +34,7 @@ def train(
       settings: stage -> how it is trained.
       folder: where checkpoints and finished stages are kept and found; None keeps nothing.
       on_report: called after each compiled call.
+      on_validation: called after each validation, with all parameters as they are then; the next call overwrites them.
       on_resume: called with (stage, step, damaged) before a stage's first call: the step it continues at, 0 at its start, and what newer
         checkpoints suffered, one line each.
       should_stop: asked after each compiled call.
@@ -72,6 +74,7 @@ def train(
                 config=settings[stage.name],
                 checkpoints=states,
                 on_report=on_report,
+                on_validation=on_validation,
                 should_stop=should_stop,
             )
             if not complete:
@@ -120,11 +123,13 @@ def check(model: base.Model, data: Mapping[str, source.Source], settings: Mappin
 
 
 def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
-    """Returns the parameters of a model all of whose stages are finished.
+    """Returns the parameters of a model all of whose stages are finished, or those that `weights.save` wrote into the folder.
 
     Raises:
-      ValueError: if a stage is not.
+      ValueError: if a stage is not finished, or a file is damaged or another model's.
     """
+    if weights.found(folder):
+        return weights.read(model, folder)
     params = jax.jit(model.init)(jax.random.key(0))
     for stage in model.stages:
         best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))

@@ -1,4 +1,4 @@
-"""What a run leaves for people: metrics as JSON lines, and progress on the screen. The only place that prints or reads a clock."""
+"""What a run leaves for people: metrics as JSON lines, and progress on the screen. The only place, beside `loggers`, that prints or reads a clock."""
 
 import json
 import pathlib

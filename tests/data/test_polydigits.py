@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -37,8 +39,8 @@ def test_parts_of_the_photographs_are_disjoint():
 
 
 def test_colours_are_inverted_on_the_digit_alone():
-    crop = polydigits._compose(np.random.default_rng(0), "m1", np.zeros((3, 28, 28), np.float32))
-    inverted = polydigits._compose(np.random.default_rng(0), "m1", np.ones((3, 28, 28), np.float32))
+    crop = polydigits._compose(np.random.default_rng(0), 1, np.zeros((3, 28, 28), np.float32))
+    inverted = polydigits._compose(np.random.default_rng(0), 1, np.ones((3, 28, 28), np.float32))
     np.testing.assert_array_equal(crop.astype(int) + inverted, 255)
 
 
@@ -53,3 +55,24 @@ def test_test_digits_are_drawn_as_they_are_and_classes_are_balanced():
 def test_empty_split_is_refused():
     with pytest.raises(ValueError, match="at least one example in train"):
         polydigits.build(polydigits.Config(num_train=0), "train")
+
+
+def test_more_views_have_colours_of_their_own():
+    small = {"num_train": 20, "num_validation": 10, "num_test": 10}
+    part = polydigits.build(polydigits.Config(num_modalities=16, **small), "validation")
+    assert list(part.specs) == [f"m{j}" for j in range(16)]
+    assert len({x.tobytes() for x in part.arrays.values()}) == 16
+    crops = [polydigits._compose(np.random.default_rng(0), j, np.zeros((3, 28, 28), np.float32)) for j in (1, 5, 9, 13)]
+    for crop, order in zip(crops, polydigits._CHANNELS, strict=True):
+        np.testing.assert_array_equal(crop, crops[0][..., order])
+    assert all((part.arrays[name][..., [0, 2]] == 0).all() for name in ("m11",))
+    assert part.arrays["m11"][..., 1].any()
+    with pytest.raises(ValueError, match="2 to 16 modalities, got 17"):
+        polydigits.Config(num_modalities=17)
+
+
+def test_four_views_are_those_of_before():
+    """The demo's numbers were measured on them."""
+    small = polydigits.Config(num_train=20, num_validation=10, num_test=10)
+    digest = hashlib.sha256(b"".join(x.tobytes() for x in polydigits.build(small, "train").arrays.values()))
+    assert digest.hexdigest()[:16] == "9b5ce49c08ef6919"

@@ -403,7 +403,7 @@ def test_a_data_set_without_its_raw_files_names_them(tmp_path):
 
 def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
-             "--num-prior", "50", "--most-subsets", "2", "--results", tmp_path]  # fmt: skip
+             "--num-prior", "50", "--subsets", "sizes:2", "--results", tmp_path]  # fmt: skip
     out = run("product_gap", "--workdir", whole, "--arms", "published", "default", "direct", *small).stdout
     assert "Products of experts, by size of the subset" in out
     for arm in ("published", "default"):

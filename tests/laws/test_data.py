@@ -2,22 +2,20 @@ import dataclasses
 import itertools
 
 import discover
+import forms
 import numpy as np
 import pytest
 import rawfiles
 
-from jnf_jax import configs, specs
-from jnf_jax.data import arrays, mhd, missing, polymnist, source, toy
+from jnf_jax import configs
+from jnf_jax.data import mhd, missing, polymnist, source, toy
 
 SMALL = {"num_train": 200, "num_validation": 40, "num_test": 60, "pairs_per_digit": 1}
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("arrays") / "mine.npz"
-    rng = np.random.default_rng(0)
-    np.savez(path, a=rng.normal(size=(100, 3)), b=rng.integers(0, 2, (100, 2, 2)), labels=np.arange(100) % 4)
-    return str(path)
+def files(tmp_path_factory):
+    return forms.write(tmp_path_factory.mktemp("forms"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,13 +25,11 @@ def raw(tmp_path_factory):
 
 
 @pytest.fixture(params=discover.modules("data"), ids=lambda m: m.__name__.rsplit(".", 1)[-1])
-def config(request, file):
+def config(request, files):
+    if request.param in files:
+        return files[request.param]
     fields = {f.name for f in dataclasses.fields(request.param.Config)}
-    options = {k: v for k, v in SMALL.items() if k in fields}
-    if request.param is arrays:
-        bits = specs.ModalitySpec(shape=(2, 2), likelihood="bernoulli")
-        options = {"path": file, "specs": {"a": specs.ModalitySpec(shape=(3,)), "b": bits}}
-    return request.param.Config(**options)
+    return request.param.Config(**{k: v for k, v in SMALL.items() if k in fields})
 
 
 def splits(config):

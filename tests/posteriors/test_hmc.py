@@ -34,6 +34,18 @@ def test_the_first_draws_come_from_different_chains():
     np.testing.assert_array_equal(z[:3], last.swapaxes(0, 1))
 
 
+@pytest.mark.parametrize(("num_samples", "num_chains"), [(12, 3), (14, 3), (5, 5)])
+def test_draws_are_sorted_by_chain_again(num_samples, num_chains):
+    z, last, _ = run(normal, num_samples=num_samples, num_chains=num_chains, thinning=1, min_iterations=1)
+    chains = hmc.by_chain(z, num_chains)
+    length = num_samples // num_chains
+    assert chains.shape == (num_chains, length, 3, 4)
+    np.testing.assert_array_equal(chains[:, -1], last.swapaxes(0, 1))
+    for chain in range(num_chains):
+        for n in range(length):
+            np.testing.assert_array_equal(chains[chain, n], z[(length - 1 - n) * num_chains + chain])
+
+
 def test_each_observation_has_its_own_target():
     z, _, info = run(normal, num_samples=4_000, thinning=1)
     standard_error = 1 / np.sqrt(np.asarray(info.ess).min() / 2)

@@ -287,3 +287,33 @@ def test_the_wall_is_nothing_in_the_ball_of_the_priors_mass_and_keeps_chains_nea
     z, info = gaussian_product([(0.5, 0.5, 3.0)] * 2)  # improper: nothing but the wall holds its chains
     assert info.improper.all()
     assert jnp.linalg.norm(z, axis=-1).max() < 6  # the ball of all but 0.1% has radius 4.03
+
+
+@pytest.mark.parametrize("kind", ["prior", "pooled", "marginal", "geometric"])
+def test_many_experts_at_once_are_what_they_are_one_by_one(monkeypatch, kind):
+    exact = oracle.exact_experts(MAPS, TEST, ELSEWHERE)
+    z = jax.random.normal(jax.random.key(0), (3,))
+    base = jax.tree.map(lambda leaf: leaf[0], exact.base)
+    assert len(base.loc) > product._MOST_UNROLLED
+    value_and_gradient = lambda: jax.value_and_grad(lambda z: product.log_density(oracle.rule(kind), exact.shared, base, z))(z)
+    together = value_and_gradient()
+    monkeypatch.setattr(product, "_MOST_UNROLLED", 99)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), together, value_and_gradient())
+
+
+def test_a_product_of_eight_is_no_longer_a_program_than_one_of_four():
+    """What XLA has to compile, without its clock."""
+    marginal = oracle.exact_experts(MAPS, {NAMES[0]: TEST[NAMES[0]]}, ELSEWHERE).shared.marginal
+
+    def program(num):
+        shared = product.Shared(
+            jnp.tile(jnp.eye(3), (num, 1, 1)),
+            product.Divisors(jnp.zeros((num, 3)), jnp.tile(jnp.eye(3), (num, 1, 1)), jnp.ones((num, 3))),
+            marginal,
+        )
+        base = types.Gaussian(jnp.zeros((num, 3)), jnp.ones((num, 3)))
+        density = jax.grad(lambda z: product.log_density(oracle.rule("pooled"), shared, base, z))
+        return len(jax.jit(density).lower(jnp.zeros(3)).as_text().splitlines())
+
+    assert program(2) < program(4)
+    assert program(16) < program(4)

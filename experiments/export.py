@@ -1,0 +1,74 @@
+"""Writes a trained run as a folder to share: weights, configs and a model card; nothing in it is code or pickled.
+
+    jnf-jax export --workdir runs/a --output shared/a [--push USER/NAME [--private]]
+
+The other commands read that folder as they read a run's: `jnf-jax sample --workdir shared/a`. `--push` also uploads it to the Hugging Face Hub,
+and `jnf-jax download` fetches it from there.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import tyro
+
+from experiments import experiment, model_card
+from jnf_jax import configs
+from jnf_jax.training import checkpoint, hub, stages, weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Writes a trained run as a folder to share.
+
+    Attributes:
+      workdir: folder of the run.
+      output: folder to write; it is new or empty.
+      push: repository `USER/NAME` of the Hugging Face Hub that it is uploaded to as well.
+      private: whether a repository that `push` makes is seen by its owner alone.
+    """
+
+    workdir: pathlib.Path
+    output: pathlib.Path
+    push: str | None = None
+    private: bool = False
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="jnf-jax export")
+    export(arguments.workdir, arguments.output)
+    print(f"written: {arguments.output}")
+    if arguments.push is not None:
+        print(f"pushed: {hub.push_to_hub(arguments.output, arguments.push, private=arguments.private)}")
+    return 0
+
+
+def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
+    """Writes the run in `workdir` into `output`.
+
+    Raises:
+      ValueError: if the run is not finished, or `output` holds something.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
+    config = experiment.load(workdir)
+    model, _ = experiment.build(config)
+    params = stages.load(model, workdir)
+    weights.save(output, params, config=config.model, specs=model.specs)
+    checkpoint.write_json(output / "config.json", configs.to_json(config))
+    environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))
+    packages = {} if environment is None else environment["packages"]
+    card = model_card.write(output, config, model.specs, params, packages, evaluation)
+    if evaluation is not None:
+        checkpoint.write_json(output / "evaluation.json", evaluation)
+    checkpoint.write_text(output / model_card.NAME, card)
+
+
+def _read(path: pathlib.Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+if __name__ == "__main__":
+    experiment.main(main)

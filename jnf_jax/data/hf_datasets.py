@@ -1,0 +1,99 @@
+"""A data set of Hugging Face `datasets`, from a folder that `save_to_disk` wrote, or from the Hub: columns are the modalities.
+
+A column holds images, arrays of one shape, numbers or words. None in a column means that the example lacks the modality.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jnf_jax.data import reading, source
+
+EXTRA = "datasets"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(reading.Options):
+    """Columns of a data set.
+
+    Attributes:
+      path: folder that `save_to_disk` wrote, or a name on the Hub (`ylecun/mnist`).
+      subset: configuration of a data set on the Hub; None: its only one.
+      revision: commit or tag of a data set on the Hub; None: the newest.
+      columns: modality -> its column.
+      label: column of the classes; None: there is none.
+      test: published split that is kept for testing; the others become train and validation. None: all rows are divided at random.
+    """
+
+    path: str = ""
+    subset: str | None = None
+    revision: str | None = None
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    label: str | None = None
+    test: str | None = None
+
+
+def build(config: Config, split: source.Split) -> source.Source:
+    """Returns one split.
+
+    Raises:
+      ValueError: if `datasets` is missing, there is no such data set, split or column, or the arrays of a column have several shapes.
+    """
+    source.check_split(split)
+    parts = _parts(config)
+    if config.test is not None and config.test not in parts:
+        raise ValueError(f"Expected a published split of {list(parts)}, got {config.test!r}.")
+    first = next(iter(parts.values()))
+    if not config.columns:
+        raise ValueError(f"Expected a column for each modality, got none; there are {first.column_names}.")
+    wanted = [*config.columns.values(), *([config.label] if config.label else [])]
+    for part in parts.values():
+        if unknown := [column for column in wanted if column not in part.column_names]:
+            raise ValueError(f"Expected columns of {part.column_names}, got {unknown}.")
+    values = {column: [value for part in parts.values() for value in part[column]] for column in wanted}
+    masks = {name: np.asarray([v is not None for v in values[column]]) for name, column in config.columns.items()}
+    arrays = {name: _stack(name, values[column]) for name, column in config.columns.items()}
+    labels = None if config.label is None else _labels(config.label, values[config.label])
+    of_split = np.concatenate([np.full(len(part), name) for name, part in parts.items()])
+    test = None if config.test is None else np.flatnonzero(of_split == config.test)
+    return reading.divided(config, split, arrays, labels, masks, keys=range(len(of_split)), test=test)
+
+
+def _parts(config: Config) -> dict[str, Any]:
+    """Returns published split -> its rows; a data set without splits is one called `all`."""
+    datasets = reading.optional("datasets", EXTRA)
+    try:
+        if pathlib.Path(config.path).is_dir():
+            found = datasets.load_from_disk(config.path)
+        else:
+            found = datasets.load_dataset(config.path, config.subset, revision=config.revision)
+    except (OSError, ValueError) as error:  # `datasets`' and the Hub's own are among them
+        raise ValueError(
+            f"Expected a folder that `save_to_disk` wrote, or a name on the Hub, got {config.path!r}: {error}"
+        ) from error
+    return dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
+
+
+def _stack(name: str, values: list) -> np.ndarray:
+    """Returns `[N, *shape]`; a number or a word is a vector of one, and a missing example is the first one that is there."""
+    filling = next((value for value in values if value is not None), None)
+    if filling is None:
+        raise ValueError(f"Expected modality {name!r} in some example, got it in none.")
+    rows = [np.asarray(filling if value is None else value) for value in values]
+    for i, row in enumerate(rows):
+        if row.shape != rows[0].shape or row.dtype.kind not in "biufU":
+            raise ValueError(
+                f"Expected arrays of shape {rows[0].shape} in modality {name!r}, got {row.dtype} {row.shape} in example {i}."
+            )
+    x = np.stack(rows)
+    image = x.dtype == np.uint8 and x.ndim == 3 and hasattr(filling, "getbands")
+    return x[..., None] if image or x.ndim == 1 else x
+
+
+def _labels(column: str, values: list) -> np.ndarray:
+    if None in values:
+        raise ValueError(f"Expected a class in every row of {column!r}, got none in row {values.index(None)}.")
+    return np.asarray(values)

@@ -1,0 +1,173 @@
+"""What the readers of people's files share: specs read off the data, rows matched by their keys, words made numbers.
+
+A reader loads arrays, one a modality, and hands them to `divided`.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from jnf_jax import specs as specs_lib
+from jnf_jax.data import arrays as arrays_lib
+from jnf_jax.data import division, source
+
+_NAMED = 3  # of the examples that an error is about
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options(division.Division):
+    """What every reader takes.
+
+    Attributes:
+      specs: modality -> spec, in place of the one that is read off the data.
+      scale: of the likelihood of real modalities whose spec is read off the data.
+      standardise: whether real values without a support are shifted and scaled, column by column, to mean 0 and standard deviation 1 of the
+        training examples.
+      incomplete: whether examples that lack modalities are kept, under masks; otherwise one that does is an error.
+    """
+
+    specs: Mapping[str, specs_lib.ModalitySpec] = dataclasses.field(default_factory=dict)
+    scale: float = 0.5
+    standardise: bool = True
+    incomplete: bool = False
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Returns a module that not every installation has.
+
+    Raises:
+      ValueError: if it is missing; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f'Expected the package {module!r} to read such data, got none: pip install "jnf_jax[{extra}]" ({error})'
+        ) from error
+
+
+def divided(
+    config: Options,
+    split: source.Split,
+    arrays: Mapping[str, np.ndarray],
+    labels: np.ndarray | None,
+    masks: Mapping[str, np.ndarray],
+    *,
+    keys: Sequence[Any],
+    counts: bool = False,
+    test: np.ndarray | None = None,
+) -> source.Source:
+    """Returns one split of arrays that were read.
+
+    Args:
+      config: of the reader.
+      split: which.
+      arrays: modality -> `[N, *shape]`: numbers, or words of one column, `[N, 1]`; what stands for a missing example does not matter.
+      labels: `[N]` numbers or words, or None.
+      masks: modality -> `[N]` bool, whether an example has it.
+      keys: the examples' names, for messages.
+      counts: whether whole numbers of 0 and more are counts.
+      test: numbers of the examples kept for testing; None: they are drawn.
+
+    Raises:
+      ValueError: if an example lacks a modality and `incomplete` is off, or an array does not fit its spec.
+    """
+    check_names(config.specs, arrays, "specs")
+    masks = {name: mask for name, mask in masks.items() if not mask.all()}
+    if not config.incomplete:
+        for name, mask in masks.items():
+            raise ValueError(
+                f"Expected modality {name!r} in every example, got none in {some([keys[i] for i in np.flatnonzero(~mask)])}: "
+                "incomplete=True keeps examples that lack modalities."
+            )
+    rows = division.rows(len(keys), config, test=test)
+    specs, made = {}, {}
+    for name, x in arrays.items():
+        there = masks.get(name, np.ones(len(keys), bool))
+        train = rows["train"][there[rows["train"]]]
+        if not len(train):
+            raise ValueError(f"Expected modality {name!r} in some training example, got it in none.")
+        specs[name], made[name] = _modality(config, name, x, there, train, counts=counts)
+    return arrays_lib.splits(
+        specs, made, None if labels is None else classes(labels), masks=masks or None, config=config, rows=rows
+    )[split]
+
+
+def check_names(found: Mapping[str, Any], modalities: Mapping[str, Any], what: str) -> None:
+    """Raises a ValueError where `found` names a modality that there is not."""
+    if unknown := set(found) - set(modalities):
+        raise ValueError(f"Expected {what} of modalities of {list(modalities)}, got {sorted(unknown)}.")
+
+
+def classes(values: np.ndarray) -> np.ndarray:
+    """Returns the classes `[N]` int32 of labels: whole numbers of 0 and more as they are, anything else by its place among the sorted values."""
+    values = np.asarray(values)
+    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0:
+        return values.astype(np.int32)
+    return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int32)
+
+
+def match(keys: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Returns all keys, sorted, and modality -> the row `[N]` that each of them has there, -1 where it has none.
+
+    Args:
+      keys: modality -> the key of every row.
+
+    Raises:
+      ValueError: if a modality has a key twice.
+    """
+    rows = {}
+    for name, mine in keys.items():
+        rows[name] = {key: i for i, key in enumerate(mine)}
+        if len(rows[name]) < len(mine):
+            twice = sorted(key for i, key in enumerate(mine) if rows[name][key] != i)
+            raise ValueError(f"Expected every example once in modality {name!r}, got {some(twice)} again.")
+    every = sorted(set().union(*rows.values()))
+    return every, {name: np.asarray([mine.get(key, -1) for key in every], int) for name, mine in rows.items()}
+
+
+def some(names: Sequence[Any]) -> str:
+    """Returns the first of a list for a message."""
+    shown = ", ".join(repr(str(name)) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+
+
+def _modality(
+    config: Options, name: str, x: np.ndarray, there: np.ndarray, train: np.ndarray, *, counts: bool
+) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
+    """Returns the spec of a modality, given or read off, and its data as that spec takes them."""
+    if x.dtype.kind in "OUS":
+        known, places = np.unique(x[there].astype(str), return_inverse=True)
+        x = np.zeros(x.shape, np.int32)
+        x[there] = places.reshape(-1, *x.shape[1:])
+        inferred = {"likelihood": "categorical", "num_categories": max(len(known), 2)}
+    elif x.dtype == np.uint8 and x.ndim > 2:
+        inferred = {"likelihood": "laplace", "scale": config.scale, "support": (0.0, 1.0)}
+    elif np.isin(x[there], (0, 1)).all():
+        inferred = {"likelihood": "bernoulli"}
+    elif counts and _whole(x[there]) and not (x[there] < 0).any():
+        library = float(x[train].reshape(len(train), -1).sum(1, dtype=float).mean())
+        inferred = {"likelihood": "negative_binomial", "library": library}
+    else:
+        inferred = {"likelihood": "gaussian", "scale": config.scale}
+    spec = config.specs.get(name) or specs_lib.ModalitySpec(shape=x.shape[1:], **inferred)
+    if spec.likelihood in ("gaussian", "laplace"):
+        return spec, x if x.dtype == np.uint8 and spec.support else _real(config, spec, x.astype(np.float32), train)
+    if spec.likelihood == "categorical" and _whole(x[there]):
+        x = np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(np.int32)
+    return spec, x
+
+
+def _real(config: Options, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray) -> np.ndarray:
+    if not config.standardise or spec.support is not None:
+        return x
+    deviation = x[train].std(0)
+    return (x - x[train].mean(0)) / np.where(deviation > 0, deviation, 1)
+
+
+def _whole(x: np.ndarray) -> bool:
+    return x.dtype.kind != "f" or bool((x == np.floor(x)).all())

@@ -1,0 +1,82 @@
+"""A table, .parquet, .csv or .tsv, read by pandas: groups of its columns are the modalities.
+
+A modality of numbers is a vector of its columns. One of words, or of booleans and categories that pandas knows as such, is one column: a category
+among the sorted words. An empty cell means that the example lacks the modality.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from jnf_jax.data import reading, source
+
+EXTRA = "tables"
+_READERS = {".parquet": ("read_parquet", {}), ".csv": ("read_csv", {}), ".tsv": ("read_csv", {"sep": "\t"})}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(reading.Options):
+    """Groups of columns of a table.
+
+    Attributes:
+      path: of the file.
+      columns: modality -> its columns.
+      label: column of the classes; None: there is none.
+    """
+
+    path: str = ""
+    columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    label: str | None = None
+
+
+def build(config: Config, split: source.Split) -> source.Source:
+    """Returns one split.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if pandas is missing, the file is no table, or a column is unknown or holds what the modality cannot.
+    """
+    source.check_split(split)
+    table = _table(config.path)
+    if not config.columns:
+        raise ValueError(f"Expected columns for each modality, got none; the table has {reading.some(list(table))}.")
+    wanted = [*(c for columns in config.columns.values() for c in columns), *([config.label] if config.label else [])]
+    if unknown := [column for column in wanted if column not in table]:
+        raise ValueError(f"Expected columns of {[str(c) for c in table]}, got {unknown}.")
+    masks = {name: table[list(columns)].notna().all(axis=1).to_numpy() for name, columns in config.columns.items()}
+    arrays = {name: _array(name, table[list(columns)]) for name, columns in config.columns.items()}
+    labels = None
+    if config.label is not None:
+        labels = table[config.label]
+        if labels.isna().any():
+            raise ValueError(
+                f"Expected a class in every row of {config.label!r}, got none in row {int(labels.isna().argmax())}."
+            )
+        labels = labels.to_numpy()
+    return reading.divided(config, split, arrays, labels, masks, keys=range(len(table)))
+
+
+def _table(path: str):
+    pandas = reading.optional("pandas", EXTRA)
+    ending = pathlib.Path(path).suffix.lower()
+    if ending not in _READERS:
+        raise ValueError(f"Expected a table {', '.join(_READERS)}, got {path!r}.")
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"Expected a table, got no file at {path!r}.")
+    name, options = _READERS[ending]
+    try:
+        return getattr(pandas, name)(path, **options)
+    except (ImportError, ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
+        raise ValueError(f"Expected a table at {path!r}, got what pandas cannot read: {error}") from error
+
+
+def _array(name: str, columns) -> np.ndarray:
+    """Returns `[N, columns]` numbers, or one column of words `[N, 1]`."""
+    words = [str(c) for c, dtype in columns.dtypes.items() if dtype.kind not in "biuf"]
+    if not words:
+        return columns.to_numpy(np.float64 if columns.isna().any(axis=None) else None, na_value=np.nan)
+    if len(columns.columns) > 1:
+        raise ValueError(f"Expected numbers in the columns of modality {name!r}, or one column of words, got words in {words}.")
+    return columns.astype(object).where(columns.notna(), "").to_numpy().astype(str)

@@ -1,0 +1,58 @@
+"""Folders of shared weights on the Hugging Face Hub.
+
+    model, params = weights.load(hub.from_hub("user/name"))
+
+Only the files named in `FILES` go up and come down, so that nothing else of a repository reaches this machine.
+"""
+
+import os
+import pathlib
+import types
+
+from jnf_jax.training import weights
+
+FILES = ("README.md", "config.json", "evaluation.json", weights.MODEL, weights.WEIGHTS)
+
+
+def push_to_hub(folder: str | os.PathLike, repo: str, *, private: bool = False, message: str = "Add weights") -> str:
+    """Uploads a folder of shared weights and returns the address of the commit; the repository is made where it is not there.
+
+    Args:
+      folder: that `weights.save` wrote, or `jnf-jax export`.
+      repo: `user/name`.
+      private: whether a repository that is made is seen by its owner alone.
+      message: of the commit.
+
+    Raises:
+      ValueError: if the folder does not hold whole weights, or `huggingface_hub` is not installed.
+    """
+    weights.describe(folder)
+    api = _library().HfApi()
+    api.create_repo(repo, private=private, exist_ok=True)
+    return str(api.upload_folder(repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES), commit_message=message))
+
+
+def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLike | None = None) -> pathlib.Path:
+    """Downloads shared weights and returns their folder, for `weights.load`, once they are known to be whole.
+
+    Args:
+      repo: `user/name`.
+      revision: branch, tag or commit; the newest where None.
+      folder: where the files go; the Hub's own cache where None.
+
+    Raises:
+      ValueError: if the repository does not hold whole weights, or `huggingface_hub` is not installed.
+    """
+    found = _library().snapshot_download(
+        repo, revision=revision, local_dir=None if folder is None else str(folder), allow_patterns=list(FILES)
+    )
+    weights.describe(found)
+    return pathlib.Path(found)
+
+
+def _library() -> types.ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ValueError('Expected the package huggingface_hub, got none: pip install "jnf_jax[hub]".') from error
+    return huggingface_hub

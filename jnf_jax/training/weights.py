@@ -1,0 +1,139 @@
+"""Weights that people share: a folder with two files of plain data.
+
+    model.safetensors   the arrays; a name is a leaf's path in params, for instance `decoders/m0/Dense_0/kernel`
+    model.json          the model's config, its modalities, and the sha256 of the arrays' file
+
+Reading it runs no code of the folder and follows no path in it. The arrays need numpy alone:
+
+    safetensors.numpy.load_file("model.safetensors")
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+import jnf_jax
+from jnf_jax import configs, types
+from jnf_jax import specs as specs_lib
+from jnf_jax.models import base
+from jnf_jax.training import checkpoint
+
+WEIGHTS = "model.safetensors"
+MODEL = "model.json"
+_FORMAT = "jnf_jax/1"
+_FIELDS = ("format", "version", "config", "specs", "sha256")
+
+
+def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Component, specs: specs_lib.Specs) -> None:
+    """Writes a model's parameters and what it takes to build it into a folder; `model.json` comes last.
+
+    Args:
+      folder: made where it is not there.
+      params: all parameters of the model.
+      config: the model's.
+      specs: the modalities, in order.
+
+    Raises:
+      ValueError: if the folder holds weights already, or `params` are not those of the model that `config` builds.
+    """
+    folder = pathlib.Path(folder)
+    if (folder / MODEL).exists():
+        raise ValueError(f"Expected a folder without weights, got {folder}, which has a {MODEL}.")
+    arrays = _named(jax.device_get(params))
+    _check(arrays, configs.build(config, specs), "the parameters to save")
+    folder.mkdir(parents=True, exist_ok=True)
+    safetensors.numpy.save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / WEIGHTS)
+    about = {
+        "format": _FORMAT,
+        "version": jnf_jax.__version__,
+        "config": configs.to_json(config),
+        "specs": configs.to_json(specs),
+        "sha256": checkpoint.sha256(folder / WEIGHTS),
+    }
+    checkpoint.write_json(folder / MODEL, about)
+
+
+def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ("jnf_jax",)) -> tuple[base.Model, types.Params]:
+    """Returns the model and its parameters that `save` wrote.
+
+    Args:
+      folder: that `save` wrote to.
+      modules: top-level packages whose configs may be built; nothing else is imported.
+
+    Raises:
+      ValueError: if a file is missing, damaged or of another form; a config lies outside `modules`; or a leaf has another name, shape or type
+        than the model's.
+    """
+    about = describe(folder)
+    specs = configs.from_json(about["specs"], modules=modules)
+    if not (isinstance(specs, Mapping) and specs and all(isinstance(s, specs_lib.ModalitySpec) for s in specs.values())):
+        raise ValueError(f"Expected modalities, each a ModalitySpec, in {pathlib.Path(folder) / MODEL}, got {specs!r}.")
+    model = configs.build(configs.from_json(about["config"], modules=modules), specs)
+    return model, read(model, folder)
+
+
+def read(model: base.Model, folder: str | os.PathLike) -> types.Params:
+    """Returns the parameters in a folder that `save` wrote, for a model that is built already.
+
+    Raises:
+      ValueError: if a file is missing, damaged or of another form, or a leaf has another name, shape or type than the model's.
+    """
+    describe(folder)
+    path = pathlib.Path(folder) / WEIGHTS
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"Expected a safetensors file, got {path}: {error}.") from error
+    like = _check(arrays, model, str(path))
+    return jax.tree_util.tree_map_with_path(lambda leaf, _: jnp.asarray(arrays[_name(leaf)]), like)
+
+
+def describe(folder: str | os.PathLike) -> dict[str, Any]:
+    """Returns what `model.json` says, once it and the checksum of the arrays' file are right.
+
+    Raises:
+      ValueError: if a file is missing or damaged, or of another form.
+    """
+    folder = pathlib.Path(folder)
+    for name in (MODEL, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(f"Expected a folder with {MODEL} and {WEIGHTS}, got {folder} without {name}.")
+    try:
+        about = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"Expected JSON in {folder / MODEL}, got something else: {error}.") from error
+    if not isinstance(about, dict) or set(about) != set(_FIELDS) or about["format"] != _FORMAT:
+        found = about.get("format", sorted(about)) if isinstance(about, dict) else type(about).__name__
+        raise ValueError(f"Expected the fields {list(_FIELDS)} of format {_FORMAT!r} in {folder / MODEL}, got {found!r}.")
+    if (found := checkpoint.sha256(folder / WEIGHTS)) != about["sha256"]:
+        raise ValueError(f"Expected the sha256 {about['sha256']} of {folder / WEIGHTS}, got {found}: the file is damaged.")
+    return about
+
+
+def found(folder: str | os.PathLike) -> bool:
+    """Returns whether a folder is one of shared weights."""
+    return (pathlib.Path(folder) / MODEL).exists()
+
+
+def _check(arrays: Mapping[str, np.ndarray], model: base.Model, where: str) -> types.Params:
+    """Returns the model's params as shapes, once arrays have their names, shapes and types."""
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    form = lambda leaves: {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves.items()}
+    checkpoint.check_leaves(form(arrays), form(_named(like)), where)
+    return like
+
+
+def _named(params: types.Params) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,285 @@
+import dataclasses
+import sys
+
+import anndata
+import datasets
+import forms
+import mudata
+import numpy as np
+import pytest
+
+from jnf_jax import specs
+from jnf_jax.data import arrays, division, hf_datasets, image_folders, multiomics, reading, source, tables
+
+
+def together(config, module):
+    """All three parts as one: every example once, in some order."""
+    parts = [module.build(config, split) for split in source.SPLITS]
+    stack = lambda of: np.concatenate([of(part) for part in parts])
+    found = {name: stack(lambda part, name=name: part.arrays[name]) for name in parts[0].specs}
+    return parts[0], found, None if parts[0].labels is None else stack(lambda part: part.labels)
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [(tables, "pandas", "tables"), (hf_datasets, "datasets", "datasets"), (multiomics, "mudata", "omics")],
+)
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch, module, package, extra):
+    config = forms.write(tmp_path)[module]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError, match=rf"Expected the package '{package}' .*jnf_jax\[{extra}\]"):
+        module.build(config, "train")
+
+
+def test_the_division_keeps_what_was_published_for_testing():
+    parts = division.rows(20, division.Division(test_fraction=0.9), test=np.arange(15, 20))
+    assert sorted(parts["test"]) == list(range(15, 20))
+    assert len(parts["validation"]) == 2
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(20))
+
+
+# images
+
+
+def test_images_are_those_of_their_files_and_their_classes(tmp_path):
+    part, found, labels = together(forms.write_images(tmp_path / "images"), image_folders)
+    assert part.specs["front"] == specs.ModalitySpec(shape=(6, 5, 3), likelihood="laplace", scale=0.5, support=(0.0, 1.0))
+    expected = {}
+    rng = np.random.default_rng(0)
+    for name, size in (("front", (6, 5)), ("side", (4, 4))):
+        for i in range(forms.NUM):
+            expected[name, i] = rng.integers(0, 256, (*size, 3), np.uint8).tobytes()
+    seen = [tuple(found[name][row].tobytes() for name in ("front", "side")) for row in range(forms.NUM)]
+    classes = {(expected["front", i], expected["side", i]): i % 2 for i in range(forms.NUM)}  # cat, dog
+    assert [classes[pair] for pair in seen] == labels.tolist()
+
+
+def test_class_folders_and_grey_images_of_one_size(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        for name, side in (("front", 6 + i % 2), ("side", 8)):
+            image = rng.integers(0, 256, (side, side, 3), np.uint8)
+            forms.image(tmp_path / name / ("cat", "dog")[i % 2] / f"{i // 2}.png", image)
+    config = image_folders.Config(path=str(tmp_path), class_folders=True, size=(5, 3), mode="L")
+    part, found, labels = together(config, image_folders)
+    assert part.specs["side"].shape == found["side"].shape[1:] == (5, 3, 1)
+    assert np.bincount(labels).tolist() == [10, 10]
+    with pytest.raises(ValueError, match=r"one size in modality 'front', got \(6, 6\) in .* and \(7, 7\) in .*`size`"):
+        image_folders.build(dataclasses.replace(config, size=None), "train")
+    forms.image(tmp_path / "front" / "loose.png", image)
+    forms.image(tmp_path / "side" / "loose.png", image)
+    with pytest.raises(ValueError, match="folder of its class, got 'loose' outside"):
+        image_folders.build(config, "train")
+
+
+def test_unmatched_images_are_named_or_masked(tmp_path):
+    config = forms.write_images(tmp_path)
+    (tmp_path / "side" / "007.bmp").unlink()
+    with pytest.raises(ValueError, match="modality 'side' in every example, got none in '007': incomplete=True"):
+        image_folders.build(config, "train")
+    parts = [image_folders.build(dataclasses.replace(config, incomplete=True), split) for split in source.SPLITS]
+    assert sum(int((~part.masks["side"]).sum()) for part in parts) == 1
+    assert all(set(part.masks) == {"side"} for part in parts)
+
+
+def test_images_that_cannot_be_read_are_named(tmp_path):
+    config = forms.write_images(tmp_path / "images")
+    for change, message in (
+        ({"path": str(tmp_path / "none")}, "folder of images, got none at .*none"),
+        ({"modalities": ("front", "back")}, "folder of images, got none at .*back"),
+        ({"labels": "other.csv"}, "'stem' and 'label', got no file at .*other.csv"),
+    ):
+        with pytest.raises(FileNotFoundError, match=message):
+            image_folders.build(dataclasses.replace(config, **change), "train")
+    forms.write_classes(tmp_path / "images" / "few.csv", {"000": "cat"})
+    with pytest.raises(ValueError, match="got none for '001', '002', '003' and 56 more"):
+        image_folders.build(dataclasses.replace(config, labels="few.csv"), "train")
+    forms.image(tmp_path / "images" / "front" / "000.png", np.zeros((6, 5), np.uint16))
+    with pytest.raises(ValueError, match=r"8 bits a channel, got mode 'I;16' in .*000.png"):
+        image_folders.build(config, "train")
+    (tmp_path / "images" / "front" / "000.png").write_text("hello")
+    with pytest.raises(ValueError, match=r"an image at .*000.png"):
+        image_folders.build(config, "train")
+    forms.image(tmp_path / "images" / "front" / "000.jpg", np.zeros((6, 5), np.uint8))
+    with pytest.raises(ValueError, match="once in modality 'front', got '000' again"):
+        image_folders.build(config, "train")
+
+
+# tables
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_columns_become_modalities(tmp_path, ending):
+    config = forms.write_table(tmp_path / f"table.{ending}")
+    part, found, labels = together(config, tables)
+    assert part.specs["body"] == specs.ModalitySpec(shape=(2,), scale=0.5)
+    assert part.specs["habits"].likelihood == "bernoulli"
+    assert part.specs["eyes"] == specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3)
+    train = tables.build(config, "train").arrays["body"]
+    np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.std(0), 1, rtol=1e-5)
+    raw, frame = together(dataclasses.replace(config, standardise=False), tables)[1], forms.table()
+    order = [int(np.flatnonzero(np.isclose(frame["weight"], row, rtol=1e-6)).item()) for row in raw["body"][:, 1]]
+    np.testing.assert_allclose(raw["body"][:, 0], frame["age"].to_numpy()[order])
+    np.testing.assert_array_equal(found["habits"][:, 0], frame["smokes"].to_numpy()[order])
+    np.testing.assert_array_equal(np.array(["blue", "green", "red"])[found["eyes"][:, 0]], frame["colour"].to_numpy()[order])
+    np.testing.assert_array_equal(np.array(["ill", "well"])[labels], frame["class"].to_numpy()[order])
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_empty_cells_are_missing_modalities(tmp_path, ending):
+    frame = forms.table()
+    frame.loc[3, "age"] = np.nan
+    frame.loc[[5, 6], "colour"] = None
+    config = forms.write_table(tmp_path / f"table.{ending}", frame)
+    with pytest.raises(ValueError, match="modality 'body' in every example, got none in '3': incomplete=True"):
+        tables.build(config, "train")
+    parts = [tables.build(dataclasses.replace(config, incomplete=True), split) for split in source.SPLITS]
+    assert {name: sum(int((~part.masks[name]).sum()) for part in parts) for name in parts[0].masks} == {"body": 1, "eyes": 2}
+    assert parts[0].specs["eyes"].num_categories == 3
+
+
+def test_a_given_spec_stands_in_for_the_one_read_off(tmp_path):
+    config = forms.write_table(tmp_path / "table.csv")
+    given = {"body": specs.ModalitySpec(shape=(2,), likelihood="laplace", scale=0.1)}
+    assert tables.build(dataclasses.replace(config, specs=given), "train").specs["body"] == given["body"]
+    with pytest.raises(ValueError, match=r"specs of modalities of .*, got \['bodies'\]"):
+        tables.build(dataclasses.replace(config, specs={"bodies": given["body"]}), "train")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": {"body": ("age", "height")}}, r"columns of .*'weight'.*, got \['height'\]"),
+        ({"columns": {}}, "columns for each modality, got none; the table has 'age', 'weight', 'smokes' and 2 more"),
+        ({"columns": {"all_": ("age", "colour")}}, r"numbers in the columns of modality 'all_', .* words in \['colour'\]"),
+        ({"label": "kind"}, r"got \['kind'\]"),
+        ({"path": "table.xlsx"}, "a table .parquet, .csv, .tsv, got 'table.xlsx'"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, change, message):
+    config = forms.write_table(tmp_path / "table.parquet")
+    with pytest.raises(ValueError, match=message):
+        tables.build(dataclasses.replace(config, **change), "train")
+
+
+def test_files_that_are_no_tables_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="a table, got no file at"):
+        tables.build(tables.Config(path=str(tmp_path / "none.csv"), columns=forms.COLUMNS), "train")
+    (tmp_path / "bad.parquet").write_text("hello")
+    with pytest.raises(ValueError, match=r"a table at .*bad.parquet.* pandas cannot read"):
+        tables.build(tables.Config(path=str(tmp_path / "bad.parquet"), columns=forms.COLUMNS), "train")
+
+
+# Hugging Face data sets
+
+
+def test_features_become_modalities(tmp_path):
+    config = dataclasses.replace(forms.write_dataset(tmp_path / "set"), standardise=False)
+    part, found, labels = together(config, hf_datasets)
+    assert part.specs["scan"] == specs.ModalitySpec(shape=(5, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0))
+    assert part.specs["code"] == specs.ModalitySpec(shape=(3,), scale=0.5)
+    rows = forms.rows()
+    codes = np.asarray(rows["code"], np.float32)
+    order = [int(np.flatnonzero((codes == code).all(1)).item()) for code in found["code"]]
+    np.testing.assert_array_equal(found["scan"][..., 0], np.stack([np.asarray(rows["scan"][i]) for i in order]))
+    np.testing.assert_array_equal(labels, np.asarray(rows["class"])[order])
+
+
+def test_the_published_test_split_is_kept(tmp_path):
+    whole = datasets.DatasetDict(
+        {name: datasets.Dataset.from_dict({"a": (np.arange(num) + first).astype(float), "b": np.ones((num, 2)).tolist()})
+         for name, num, first in (("train", 40, 2), ("eval", 10, 100))}
+    )  # fmt: skip
+    whole.save_to_disk(tmp_path / "set")
+    config = hf_datasets.Config(path=str(tmp_path / "set"), columns={"a": "a", "b": "b"}, test="eval", standardise=False)
+    assert sorted(hf_datasets.build(config, "test").arrays["a"][:, 0]) == list(range(100, 110))
+    assert len(hf_datasets.build(config, "validation")) == 5
+    assert hf_datasets.build(config, "train").arrays["a"].max() < 100
+    with pytest.raises(ValueError, match=r"published split of \['train', 'eval'\], got 'test'"):
+        hf_datasets.build(dataclasses.replace(config, test="test"), "train")
+
+
+def test_ragged_missing_and_unknown_columns_are_named(tmp_path):
+    path = tmp_path / "set"
+    values = {"a": [[1.0, 2.0]] * 20 + [None], "b": [[1.0]] * 20 + [[1.0, 2.0]], "c": [1.5, 2.5, 3.5] * 7}
+    datasets.Dataset.from_dict(values).save_to_disk(path)
+    config = hf_datasets.Config(path=str(path), columns={"x": "a", "y": "c"}, incomplete=True)
+    assert sum(int((~hf_datasets.build(config, split).masks["x"]).sum()) for split in source.SPLITS) == 1
+    for change, message in (
+        ({"incomplete": False}, "modality 'x' in every example, got none in '20'"),
+        ({"columns": {"x": "b"}}, r"shape \(1,\) in modality 'x', got float64 \(2,\) in example 20"),
+        ({"columns": {"x": "d"}}, r"columns of \['a', 'b', 'c'\], got \['d'\]"),
+        ({"path": str(tmp_path)}, "folder that `save_to_disk` wrote"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            hf_datasets.build(dataclasses.replace(config, **change), "train")
+
+
+# cells
+
+
+def test_parts_become_modalities_matched_by_the_cells_names(tmp_path):
+    part, found, labels = together(forms.write_cells(tmp_path / "cells.h5mu"), multiomics)
+    rna, atac = forms.cells(), forms.peaks()
+    assert part.specs["rna"].likelihood == "negative_binomial"
+    assert part.specs["rna"].library == pytest.approx(part.arrays["rna"].sum(1).mean())
+    assert part.specs["atac"] == specs.ModalitySpec(shape=(9,), likelihood="bernoulli")
+    order = [int(np.flatnonzero((rna.X.toarray() == row).all(1)).item()) for row in found["rna"]]
+    names = rna.obs_names[order]
+    np.testing.assert_array_equal(found["atac"], atac[names].X.toarray())
+    np.testing.assert_array_equal(np.array(["B", "T"])[labels], rna.obs["kind"].to_numpy()[order])
+
+
+def test_several_files_and_a_layer(tmp_path):
+    forms.cells().write(tmp_path / "rna.h5ad")
+    forms.cells(40, 5).write(tmp_path / "protein.h5ad")
+    paths = {name: str(tmp_path / f"{name}.h5ad") for name in ("rna", "protein")}
+    config = multiomics.Config(paths=paths, layers={"rna": "log"}, label="kind", standardise=False)
+    with pytest.raises(
+        ValueError, match="modality 'protein' in every example, got none in 'cell40', 'cell41', 'cell42' and 17"
+    ):
+        multiomics.build(config, "train")
+    config = dataclasses.replace(config, incomplete=True)
+    part, found, _ = together(config, multiomics)
+    assert part.specs["rna"] == specs.ModalitySpec(shape=(7,), scale=0.5)
+    np.testing.assert_allclose(np.sort(found["rna"].ravel()), np.sort(forms.cells().layers["log"].ravel()))
+    assert sum(int((~multiomics.build(config, split).masks["protein"]).sum()) for split in source.SPLITS) == 20
+    for change, message in (
+        ({"layers": {"rna": "raw"}}, r"layer of \['log'\] for modality 'rna', got 'raw'"),
+        ({"layers": {"dna": "raw"}}, r"layers of modalities of .*, got \['dna'\]"),
+        ({"label": "type"}, "got 'type', which no modality has"),
+        ({"path": "cells.h5mu"}, "either the path of an .h5mu file or paths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            multiomics.build(dataclasses.replace(config, **change), "train")
+
+
+def test_files_of_cells_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / "bad.h5mu").write_text("hello")
+    with pytest.raises(ValueError, match=r"a file that mudata wrote at .*bad.h5mu"):
+        multiomics.build(multiomics.Config(path=str(tmp_path / "bad.h5mu")), "train")
+    with pytest.raises(FileNotFoundError, match=r"a file that anndata wrote, got no file at 'none.h5ad'"):
+        multiomics.build(multiomics.Config(paths={"a": "none.h5ad"}), "train")
+    with mudata.set_options(pull_on_update=False):
+        twice = anndata.concat([forms.cells(), forms.cells()])
+        mudata.MuData({"rna": twice, "more": twice}).write(tmp_path / "twice.h5mu")
+    with pytest.raises(ValueError, match="once in modality 'rna', got 'cell0', 'cell1'"):
+        multiomics.build(multiomics.Config(path=str(tmp_path / "twice.h5mu")), "train")
+
+
+def test_words_are_classes_by_their_place():
+    np.testing.assert_array_equal(reading.classes(np.array(["b", "a", "b"])), [1, 0, 1])
+    np.testing.assert_array_equal(reading.classes(np.array([3, 7, 3])), [3, 7, 3])
+
+
+def test_readers_split_as_arrays_do(tmp_path):
+    config = dataclasses.replace(forms.write_table(tmp_path / "table.csv"), standardise=False)
+    column = np.arange(forms.NUM)
+    whole = {"body": np.stack([column, column], 1).astype(np.float32)}
+    expected = arrays.splits({"body": specs.ModalitySpec(shape=(2,))}, whole)
+    frame = forms.table()
+    for split, part in expected.items():
+        np.testing.assert_allclose(
+            tables.build(config, split).arrays["body"][:, 0], frame["age"].to_numpy()[part.arrays["body"][:, 0].astype(int)]
+        )

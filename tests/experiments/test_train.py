@@ -1,0 +1,80 @@
+"""What `jnf-jax train --log` adds to a run."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tfevents
+
+from experiments import experiment, previews, train
+from jnf_jax import ModalitySpec, configs
+from jnf_jax.data import linear_gaussian
+from jnf_jax.models import jnf, mvae
+from jnf_jax.networks import mlp
+from jnf_jax.projectors import dcca
+from jnf_jax.training import fit, loggers, stages
+
+CONFIG = experiment.Config(
+    data=linear_gaussian.Config(num_train=100, num_validation=40, num_test=20),
+    model=mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,))),
+    training={"vae": fit.Config(num_steps=8, batch_size=20, steps_per_call=2, calls_per_validation=1)},
+)
+
+
+class KilledError(Exception):
+    """Ends a run after its metrics were written and before its state is saved."""
+
+
+def test_curves_and_pictures_go_on_where_a_killed_run_was_and_change_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "_catch_signals", list)
+    picture = loggers.TensorBoard.picture
+
+    def dies(logger, stage, step, image):
+        picture(logger, stage, step, image)
+        if step == 4:
+            raise KilledError
+
+    with jax.enable_x64(False):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(loggers.TensorBoard, "picture", dies)
+            train.train(CONFIG, tmp_path / "logged", resume=False, log=["tensorboard"])
+        assert train.train(CONFIG, tmp_path / "logged", resume=True, log=["tensorboard"]) == 0
+        assert train.train(CONFIG, tmp_path / "plain", resume=False) == 0
+        model, _ = experiment.build(CONFIG)
+        logged, plain = (stages.load(model, tmp_path / name) for name in ("logged", "plain"))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), logged, plain))
+    assert not (tmp_path / "plain" / "tensorboard").exists()
+    rows = [json.loads(line) for line in (tmp_path / "logged" / "metrics.jsonl").read_text().splitlines()]
+    curves = tfevents.shown(tmp_path / "logged" / "tensorboard" / "vae")
+    for name in ("loss", "validation_loss", "gradient_norm"):
+        assert curves[f"vae/{name}"] == [(row["step"], pytest.approx(row[name])) for row in rows]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8]
+    assert [step for step, _ in curves["vae/pictures"]] == [2, 4, 6, 8]
+
+
+def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setitem(loggers._PACKAGES, "mlflow", "no_such_package")
+    with pytest.raises(ValueError, match="Expected the package no_such_package"):
+        train.train(CONFIG, tmp_path / "run", resume=False, log=["mlflow"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_show_what_is_learnt_by_then_and_take_no_chains():
+    specs = {name: ModalitySpec(shape=(8,)) for name in "abc"}
+    small = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)), joint_hidden=(4,), projector=dcca.Config(dim=2))
+    model = configs.build(small, specs)
+    assert previews.subsets_of(model, "projector") == []
+    assert previews.subsets_of(model, "joint") == [("a", "b", "c")]
+    assert previews.subsets_of(model, "experts") == [("a", "b", "c"), ("a",), ("b",), ("c",)]
+
+
+def test_a_picture_has_a_block_for_the_data_and_for_every_subset():
+    specs = {"a": ModalitySpec(shape=(4, 5, 3), support=(0.0, 1.0)), "b": ModalitySpec(shape=(2, 2), support=(0.0, 1.0))}
+    model = configs.build(mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), specs)
+    blocks = [{"a": np.full((3, 4, 5, 3), shade), "b": np.full((3, 2, 2), shade)} for shade in (0.0, 0.5)]
+    image = previews._compose(model, blocks)
+    assert image.shape == (2 * 60 - 4, 7 * 60 - 4, 3)
+    assert (image[28, 28] == 0).all()
+    assert np.abs(image[60:, 4 * 60 : 4 * 60 + 56] - 0.5).max() <= 1 / 255
+    assert (image[:, 3 * 60 : 3 * 60 + 56] == 1).all()

@@ -1,0 +1,104 @@
+"""The Hub is a folder here: what is called on the library is checked against the library's own signatures."""
+
+import fnmatch
+import inspect
+import pathlib
+import shutil
+import sys
+
+import huggingface_hub
+import jax
+import pytest
+import quick
+
+from jnf_jax import ModalitySpec, configs
+from jnf_jax.models import mvae
+from jnf_jax.networks import mlp
+from jnf_jax.training import hub, weights
+
+CONFIG = mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,)))
+SPECS = {"a": ModalitySpec(shape=(2,)), "b": ModalitySpec(shape=(3,))}
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """The Hub's repositories, each a folder."""
+    root = tmp_path / "remote"
+    real = huggingface_hub.HfApi, huggingface_hub.snapshot_download
+
+    def copy(source, target, patterns):
+        target.mkdir(parents=True, exist_ok=True)
+        for path in source.iterdir():
+            if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
+                shutil.copy(path, target)
+
+    class Api:
+        def create_repo(self, *args, **options):
+            inspect.signature(real[0].create_repo).bind(self, *args, **options)
+            (root / args[0]).mkdir(parents=True, exist_ok=options["exist_ok"])
+
+        def upload_folder(self, **options):
+            inspect.signature(real[0].upload_folder).bind(self, **options)
+            copy(pathlib.Path(options["folder_path"]), root / options["repo_id"], options["allow_patterns"])
+            return f"https://huggingface.co/{options['repo_id']}/commit/1"
+
+    def download(*args, **options):
+        inspect.signature(real[1]).bind(*args, **options)
+        target = pathlib.Path(options["local_dir"] or tmp_path / "cache")
+        copy(root / args[0], target, options["allow_patterns"])
+        return str(target)
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    return root
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hub") / "mine"
+    params = quick.jit(configs.build(CONFIG, SPECS).init)(jax.random.key(0))
+    weights.save(folder, params, config=CONFIG, specs=SPECS)
+    return folder
+
+
+@pytest.fixture
+def folder(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "mine")
+
+
+def test_there_and_back(remote, folder, tmp_path):
+    (folder / "README.md").write_text("# A model")
+    (folder / ".lock").write_text("")
+    (folder / "notes.txt").write_text("mine alone")
+    assert hub.push_to_hub(folder, "me/model", private=True).startswith("https://huggingface.co/me/model")
+    assert {p.name for p in (remote / "me/model").iterdir()} == {"README.md", weights.MODEL, weights.WEIGHTS}
+    _, expected = weights.load(folder)
+    for target in (None, tmp_path / "here"):
+        _, params = weights.load(hub.from_hub("me/model", folder=target))
+        assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, expected))
+    assert (tmp_path / "here" / "README.md").exists()
+
+
+def test_nothing_but_the_known_files_comes_down(remote, folder, tmp_path):
+    hub.push_to_hub(folder, "me/model")
+    (remote / "me/model" / "payload.pkl").write_bytes(b"\x80\x04.")
+    (remote / "me/model" / "setup.py").write_text("raise SystemExit")
+    found = hub.from_hub("me/model", folder=tmp_path / "here")
+    assert {p.name for p in found.iterdir()} == {weights.MODEL, weights.WEIGHTS}
+
+
+def test_damaged_weights_neither_go_up_nor_come_down(remote, folder, tmp_path):
+    hub.push_to_hub(folder, "me/model")
+    for path in (folder, remote / "me/model"):
+        (path / weights.WEIGHTS).write_bytes(b"?")
+    with pytest.raises(ValueError, match="the file is damaged"):
+        hub.push_to_hub(folder, "me/other")
+    assert not (remote / "me/other").exists()
+    with pytest.raises(ValueError, match="the file is damaged"):
+        hub.from_hub("me/model", folder=tmp_path / "here")
+
+
+def test_a_missing_library_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match=r'pip install "jnf_jax\[hub\]"'):
+        hub.push_to_hub(folder, "me/model")
