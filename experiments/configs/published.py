@@ -110,15 +110,18 @@ def _variant(config: experiment.Config, projector: configs.Component, training: 
     return dataclasses.replace(config, model=model, training={"projector": training, **config.training})
 
 
-def baseline(config: experiment.Config, model: type[configs.Component], **options) -> experiment.Config:
+def baseline(
+    config: experiment.Config, model: type[configs.Component], *, two_stages: bool = False, **options
+) -> experiment.Config:
     """Returns another model on the data, networks, latent dimension, beta and rescaling of a JNF, and on its budget of steps.
 
-    Its one stage has the settings of JNF's stage 1 and as many steps as JNF's stages 1 and 2 together. The published settings at hand do not
+    Its one stage has the settings of JNF's stage 1 and as many steps as JNF's stages 1 and 2 together; two have JNF's. The published settings at hand do not
     tell the baselines' own; what a paper says of its model stands in the experiment's file.
 
     Args:
       config: JNF's experiment.
       model: the model's Config.
+      two_stages: whether it has two, `joint` and `experts`.
       **options: fields of it where it differs.
     """
     shared = {
@@ -127,9 +130,23 @@ def baseline(config: experiment.Config, model: type[configs.Component], **option
     }
     if any(field.name == "joint_hidden" for field in dataclasses.fields(model)):
         shared["joint_hidden"] = config.model.joint_hidden
-    steps = sum(config.training[name].num_steps for name in ("joint", "experts"))
-    training = {"vae": dataclasses.replace(config.training["joint"], num_steps=steps)}
+    training = {name: config.training[name] for name in ("joint", "experts")}
+    if not two_stages:
+        steps = sum(settings.num_steps for settings in training.values())
+        training = {"vae": dataclasses.replace(training["joint"], num_steps=steps)}
     return dataclasses.replace(config, model=model(**{**shared, **options}), training=training)
+
+
+def baseline_with_private_codes(config: experiment.Config, model: type[configs.Component], **options) -> experiment.Config:
+    """Returns `baseline` of a model whose decoders see a shared and a private code, with half of JNF's latent dimensions each.
+
+    Args:
+      config: JNF's experiment.
+      model: the model's Config.
+      **options: fields of it where it differs.
+    """
+    half = config.model.latent_dim // 2
+    return baseline(config, model, latent_dim=half, private_dim=half, **options)
 
 
 def quick(

@@ -54,15 +54,16 @@ def true_posterior(model: base.Model, params: types.Params, observed: types.Batc
     def at(z):
         decoded = model.decode(params, z)
         terms = [_each_with_each(model.specs[name], decoded[name], x) for name, x in data.items()]
-        return sum(terms) + _log_prior(model, z)[:, None]
+        return sum(terms) + _log_prior(model, params, z)[:, None]
 
     return _normalised(_over_grid(at, grid), grid)
 
 
-def _log_prior(model: base.Model, z: types.Array) -> types.Array:
+def _log_prior(model: base.Model, params: types.Params, z: types.Array) -> types.Array:
     """Returns log p(z) `[..]`."""
-    log_prior = model.prior_log_density or distributions.standard_normal_log_prob
-    return log_prior(z)
+    if model.prior_log_density is None:
+        return distributions.standard_normal_log_prob(z)
+    return model.prior_log_density(params, z)
 
 
 def _each_with_each(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:

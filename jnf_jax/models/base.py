@@ -76,7 +76,7 @@ class Model:
       project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
       elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling,
         under the prior p(z).
-      prior_log_density: (z `[.., D]`) -> log p(z) `[..]`; None where p(z) is the standard normal.
+      prior_log_density: (params, z `[.., D]`) -> log p(z) `[..]`; None where p(z) is the standard normal.
     """
 
     specs: specs_lib.Specs
@@ -91,7 +91,7 @@ class Model:
     elbo: Callable[..., types.Array]
     log_normaliser: Callable[..., types.Array] | None = None
     project: Callable[[types.Params, str, types.Array], types.Array] | None = None
-    prior_log_density: Callable[[Any], types.Array] | None = None
+    prior_log_density: Callable[[types.Params, Any], types.Array] | None = None
 
 
 def check_settings(config: Any) -> None:

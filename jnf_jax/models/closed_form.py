@@ -39,15 +39,15 @@ class Posterior:
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """p(z).
+    """p(z), which may have parameters.
 
     Attributes:
-      sample: (key, num_samples) -> z, leaves `[S, D]`.
-      log_prob: z, leaves `[.., D]`, -> `[..]`.
+      sample: (params, key, num_samples) -> z, leaves `[S, D]`.
+      log_prob: (params, z, leaves `[.., D]`) -> `[..]`.
     """
 
-    sample: Callable[[types.Array, int], Any]
-    log_prob: Callable[[Any], types.Array]
+    sample: Callable[[types.Params, types.Array, int], Any]
+    log_prob: Callable[[types.Params, Any], types.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Parts:
       latent_dim: D, of all codes together where there are several.
       prior: p(z).
       encode: (params, name, x `[B, *shape]`) -> what one modality says of z, leaves `[B, ..]`.
-      combine: (encodings of the observed modalities, leaves `[|S|, B, ..]`, their numbers in order `[|S|]`) -> q(z | x_S).
+      combine: (params, encodings of the observed modalities, leaves `[|S|, B, ..]`, their numbers in order `[|S|]`) -> q(z | x_S).
       encode_whole: (params, data) -> q(z | X) where all modalities are observed; None: `combine` serves there too.
       decode: (params, z) -> modality -> likelihood parameters.
     """
@@ -68,7 +68,7 @@ class Parts:
     latent_dim: int
     prior: Prior
     encode: Callable[[types.Params, str, types.Array], Any]
-    combine: Callable[[Any, types.Array], Posterior]
+    combine: Callable[[types.Params, Any, types.Array], Posterior]
     decode: Callable[[types.Params, Any], types.Batch]
     encode_whole: Callable[[types.Params, types.Batch], Posterior] | None = None
 
@@ -81,7 +81,7 @@ def build(parts: Parts, init: Callable[[types.Array], types.Params], stages: Seq
         init=init,
         stages=tuple(stages),
         sample_prior=jax.jit(
-            lambda params, key, *, num_samples: parts.prior.sample(key, num_samples), static_argnames="num_samples"
+            lambda params, key, *, num_samples: parts.prior.sample(params, key, num_samples), static_argnames="num_samples"
         ),
         sample_posterior=make_sampler(parts),
         posterior_log_density=jax.jit(lambda params, observed, z: posterior(parts, params, observed).log_prob(z)),
@@ -112,8 +112,8 @@ def mixture_posterior(mixture: mixtures.Mixture, *, family: str = "gaussian") ->
 def standard_prior(dim: int, *, family: str = "gaussian") -> Prior:
     """Returns the prior of location 0 and scale 1 in `dim` dimensions."""
     return Prior(
-        sample=lambda key, num: distributions.family_sample(family, key, distributions.standard((num, dim))),
-        log_prob=lambda z: distributions.family_log_prob(family, distributions.standard(z.shape[-1:], z.dtype), z),
+        sample=lambda params, key, num: distributions.family_sample(family, key, distributions.standard((num, dim))),
+        log_prob=lambda params, z: distributions.family_log_prob(family, distributions.standard(z.shape[-1:], z.dtype), z),
     )
 
 
@@ -128,7 +128,7 @@ def posterior(parts: Parts, params: types.Params, observed: types.Batch) -> Post
     if parts.encode_whole is not None and len(observed) == len(names):
         return parts.encode_whole(params, observed)
     encodings = [parts.encode(params, name, x) for name, x in observed.items()]
-    return parts.combine(_stacked(encodings), jnp.asarray([names.index(name) for name in observed]))
+    return parts.combine(params, _stacked(encodings), jnp.asarray([names.index(name) for name in observed]))
 
 
 def make_sampler(parts: Parts):
@@ -151,8 +151,8 @@ def make_sampler(parts: Parts):
         return draws(parts.encode_whole(params, observed), key, num_samples)
 
     @functools.partial(jax.jit, static_argnames="num_samples")
-    def from_encodings(key, encodings, indices, *, num_samples):
-        return draws(parts.combine(encodings, indices), key, num_samples)
+    def from_encodings(params, key, encodings, indices, *, num_samples):
+        return draws(parts.combine(params, encodings, indices), key, num_samples)
 
     def sample_posterior(params, key, observed, *, num_samples):
         observed = _checked(parts, observed)
@@ -162,7 +162,7 @@ def make_sampler(parts: Parts):
             return from_whole(params, key, observed, num_samples=num_samples)
         encodings = _stacked([encode(params, name, x) for name, x in observed.items()])
         indices = jnp.asarray([names.index(name) for name in observed])
-        return from_encodings(key, encodings, indices, num_samples=num_samples)
+        return from_encodings(params, key, encodings, indices, num_samples=num_samples)
 
     return sample_posterior
 
@@ -186,7 +186,7 @@ def log_likelihood(
 
     def log_weight(key):
         z = proposal.sample(key)
-        return log_joint(parts, params, data, z) + parts.prior.log_prob(z) - proposal.log_prob(z)
+        return log_joint(parts, params, data, z) + parts.prior.log_prob(params, z) - proposal.log_prob(z)
 
     return objectives.importance_estimate(key, log_weight, num_importance=num_importance)
 
@@ -196,7 +196,7 @@ def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.B
     proposal = posterior(parts, params, observed)
     data = parts.modalities.canonical(_checked(parts, observed))
     z = proposal.sample(key)
-    kl = proposal.log_prob(z) - parts.prior.log_prob(z) if proposal.kl is None else proposal.kl
+    kl = proposal.log_prob(z) - parts.prior.log_prob(params, z) if proposal.kl is None else proposal.kl
     return log_joint(parts, params, data, z) - kl
 
 

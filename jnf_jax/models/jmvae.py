@@ -7,9 +7,8 @@ A joint encoder q(z | X) is trained by the ELBO of all modalities. Unimodal enco
 The last term bounds the variation of information between the modalities; a large alpha makes the unimodal encoders better and the
 reconstructions worse, because the joint encoder pays for it too. All KL terms are weighted from 0 to 1 over the first steps (`warmup`).
 
-Posteriors: the joint encoder for all modalities, q_j for one. The paper has two modalities and stops there. For a larger subset we
-take Bayes' rule for conditionally independent modalities, q(z | x_S) proportional to prod_{j in S} q_j(z | x_j) / p(z)^(|S| - 1), which is a Gaussian
-in closed form; nothing is sampled by MCMC. MultiVae multiplies the experts without dividing by the prior.
+Posteriors: the joint encoder for all modalities, q_j for one. The paper has two modalities and stops there; `joint_experts` has the product for
+larger subsets. Nothing is sampled by MCMC.
 """
 
 import dataclasses
@@ -17,13 +16,11 @@ import functools
 from collections.abc import Mapping
 from typing import Literal
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import configs, distributions, objectives, types
 from jnf_jax import specs as specs_lib
-from jnf_jax.models import base, closed_form, unimodal
-from jnf_jax.models import joint as joint_lib
+from jnf_jax.models import base, joint, joint_experts
 from jnf_jax.networks import base as networks_base
-from jnf_jax.networks import conv, mlp, modalities
-from jnf_jax.posteriors import gaussian
+from jnf_jax.networks import conv, modalities
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,15 +61,6 @@ class Config(configs.Component):
             raise ValueError(f"Expected a positive alpha, got {self.alpha}.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """What the functions below are made of; no parameters."""
-
-    config: Config
-    joint: joint_lib.Encoder
-    encoders: unimodal.Encoders
-
-
 def build(
     config: Config, specs: specs_lib.Specs, *, networks: Mapping[str, networks_base.Networks] | None = None
 ) -> base.Model:
@@ -86,62 +74,27 @@ def build(
     Raises:
       ValueError: if there are fewer than two modalities, or a network is given for an unknown one.
     """
-    networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
-    head = networks_base.GaussianHead(dim=config.latent_dim, scale_transform=config.scale_transform)
-    parts = Parts(
-        config=config,
-        joint=joint_lib.Encoder(modalities=networks_of, trunk=mlp.MLP(hidden=config.joint_hidden), head=head),
-        encoders=unimodal.Encoders(modalities=networks_of, head=head),
-    )
+    parts = joint_experts.make_parts(config, specs, networks)
     stage = base.Stage(
         name="vae",
         trainable=("joint", "experts", "decoders"),
         loss=functools.partial(loss, parts, 1.0),
         annealed=base.warmed_up(functools.partial(loss, parts), config.warmup),
     )
-    shared = closed_form.Parts(
-        modalities=networks_of,
-        latent_dim=config.latent_dim,
-        prior=closed_form.standard_prior(config.latent_dim),
-        encode=functools.partial(encode, parts),
-        combine=combine,
-        decode=lambda params, z: networks_of.decode(params["decoders"], z),
-        encode_whole=lambda params, data: closed_form.gaussian_posterior(parts.joint.encode(params["joint"], data)),
-    )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
-
-
-def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"joint": .., "experts": .., "decoders": ..}."""
-    return {
-        "joint": parts.joint.init(key),
-        "experts": parts.encoders.init(key),
-        "decoders": parts.encoders.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
-    }
-
-
-def encode(parts: Parts, params: types.Params, name: str, x: types.Array) -> types.Gaussian:
-    """Returns q_j(z | x_j), `[B, D]`."""
-    expert = parts.encoders.encode(params["experts"], name, x)
-    return expert if parts.config.wide_experts else gaussian.confined(expert)
-
-
-def combine(experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:
-    """Returns the product of the experts `[|S|, B, D]`, each of which holds the prior once."""
-    return closed_form.gaussian_posterior(gaussian.product(experts, power=1 - len(indices)))
+    return joint_experts.build(parts, [stage])
 
 
 def loss(
-    parts: Parts, weight: types.Array | float, params: types.Params, key: types.Array, batch: types.Batch
+    parts: joint_experts.Parts, weight: types.Array | float, params: types.Params, key: types.Array, batch: types.Batch
 ) -> tuple[types.Array, base.Metrics]:
     """Returns L with all KL terms weighted by `weight` once more."""
-    config, networks = parts.config, parts.encoders.modalities
+    config, networks = parts.config, parts.modalities
     posterior = parts.joint.encode(params["joint"], batch)
-    value, metrics = joint_lib.negative_elbo(
+    value, metrics = joint.negative_elbo(
         networks, params["decoders"], key, posterior, batch,
         beta=weight * config.beta, weights=objectives.rescaling(networks.specs, enabled=config.rescale),
     )  # fmt: skip
-    experts = {name: encode(parts, params, name, batch[name]) for name in networks.names}
+    experts = {name: joint_experts.encode(parts, params, name, batch[name]) for name in networks.names}
     divergence = sum(distributions.kl_between(posterior, expert) for expert in experts.values())
     metrics = {**metrics, "kl_to_experts": divergence.mean()}
     return (value + weight * config.alpha * divergence).mean(), metrics

@@ -99,7 +99,7 @@ def build(
         latent_dim=config.latent_dim,
         prior=prior,
         encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
-        combine=lambda experts, indices: closed_form.mixture_posterior(mixtures.uniform(experts), family=config.family),
+        combine=lambda params, experts, indices: closed_form.mixture_posterior(mixtures.uniform(experts), family=config.family),
         decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
     )
     return closed_form.build(shared, functools.partial(init, parts), [stage])
@@ -152,4 +152,4 @@ def log_weight(
     weights = objectives.rescaling(networks.specs, enabled=config.rescale)
     terms = objectives.log_likelihoods(networks.specs, networks.decode(decoders, z), data)
     log_q = mixtures.log_prob(mixtures.uniform(experts, present), z, family=config.family)
-    return objectives.weighted_sum(terms, weights, present) + config.beta * (parts.prior.log_prob(z) - log_q)
+    return objectives.weighted_sum(terms, weights, present) + config.beta * (parts.prior.log_prob({}, z) - log_q)

@@ -111,8 +111,9 @@ def init(parts: Parts, key: types.Array) -> types.Params:
     }
 
 
-def combine(parts: Parts, experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:
+def combine(parts: Parts, params: types.Params, experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:
     """Returns q(z | x_S) of the experts `[|S|, B, D]`."""
+    del params
     if parts.config.sample_from == "product":
         everything = np.ones((1, len(indices)), bool)
         return closed_form.gaussian_posterior(jax.tree.map(lambda leaf: leaf[0], products(parts, experts, everything)))

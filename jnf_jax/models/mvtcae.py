@@ -98,7 +98,7 @@ def build(
         latent_dim=config.latent_dim,
         prior=closed_form.standard_prior(config.latent_dim),
         encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
-        combine=lambda experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=0)),
+        combine=lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=0)),
         decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
     )
     return closed_form.build(shared, functools.partial(init, parts), [stage])

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quick
+import scipy.special
 import scipy.stats
 
 from jnf_jax import configs, specs, subsets, types
-from jnf_jax.models import jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae
+from jnf_jax.models import cmvae, crmvae, cvae, dmvae, jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae, telbo
 from jnf_jax.networks import mlp
 
 SCALE, NUM = 0.8, 3
@@ -24,7 +25,13 @@ CONFIGS = {
     "mopoe": mopoe.Config(**LINEAR, beta=1.5, sample_from="mixture"),
     "mmvae": mmvae.Config(**LINEAR, num_importance=3, family="gaussian"),
     "mmvae_plus": mmvae_plus.Config(**LINEAR, private_dim=1, num_importance=3, family="gaussian"),
+    "telbo": telbo.Config(**LINEAR, joint_hidden=(), beta=1.5),
+    "dmvae": dmvae.Config(**LINEAR, private_dim=1, beta=1.5, private_beta=0.7),
+    "cvae": cvae.Config(**LINEAR, joint_hidden=(), beta=1.5, condition_dim=4, condition_hidden=()),
+    "crmvae": crmvae.Config(**LINEAR, beta=1.5),
+    "cmvae": cmvae.Config(**LINEAR, private_dim=1, num_clusters=3, num_importance=3, family="gaussian"),
 }
+WITH_JOINT = ("jmvae", "telbo", "cvae")  # another encoder where everything is observed
 MASKS = {  # the last example has all
     "a": np.asarray([True, False, True]),
     "b": np.asarray([False, True, True]),
@@ -38,9 +45,12 @@ def built(name):
     model = configs.build(CONFIGS[name], MODALITIES)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), quick.jit(model.init)(jax.random.key(1)))
     if "joint" in params:  # wide and close to the prior, or importance weights have no variance
-        for head in (params["joint"]["head"], *params["experts"]["heads"].values()):
+        experts = [params["condition"]["head"]] if name == "cvae" else params["experts"]["heads"].values()
+        for head in (params["joint"]["head"], *experts):
             head["params"]["scale"]["bias"] += 1.5
             head["params"]["loc"]["kernel"] *= 0.2
+    if "prior" in params:
+        params["prior"]["logits"] = np.asarray([0.0, 1.0, -1.0])
     return model, params
 
 
@@ -72,7 +82,17 @@ def exact_log_likelihood(name, subset):
         blocks.append(row)
     weight, mean = np.concatenate(blocks), np.concatenate([decoder(params, n)[1] for n in subset])
     x = np.concatenate([np.asarray(data()[n]) for n in subset], axis=1)
-    return scipy.stats.multivariate_normal(mean, weight @ weight.T + SCALE**2 * np.eye(len(weight))).logpdf(x)
+    covariance = weight @ weight.T + SCALE**2 * np.eye(len(weight))
+    if "prior" not in params:
+        return scipy.stats.multivariate_normal(mean, covariance).logpdf(x)
+    each = [
+        scipy.stats.multivariate_normal(mean + weight[:, :shared] @ loc, covariance).logpdf(x) for loc in params["prior"]["loc"]
+    ]
+    return scipy.special.logsumexp(np.stack(each, 1) + log_weights(params["prior"]["logits"]), axis=1)
+
+
+def log_weights(logits):
+    return logits - scipy.special.logsumexp(logits)
 
 
 def many(function, num, seed=0):
@@ -89,7 +109,7 @@ def check_mean(values, expected):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_importance_weights_are_unbiased_for_the_likelihood_of_every_subset(name):
     model, params = built(name)
-    for subset in (("b",), ("a", "c"), NAMES)[1 if name != "jmvae" else 0 :]:
+    for subset in (("b",), ("a", "c"), NAMES)[0 if name in WITH_JOINT else 1 :]:
         estimate = lambda key, s=subset: model.log_likelihood(params, key, given(s), num_importance=50)
         check_mean(np.exp(many(estimate, 200) - exact_log_likelihood(name, subset)), 1)
 
@@ -161,25 +181,37 @@ def exact_objective(name, subset):
             likelihood = sum(expected_log_likelihood(name, n, posterior) for n in subset)
             cvib = sum(kl(posterior, encoded(name, n)) for n in subset)
             return (num - alpha) / num * likelihood - config.beta * ((1 - alpha) * kl(posterior) + alpha / num * cvib)
+        case "crmvae":
+            posterior, experts = product([encoded(name, n) for n in subset], 0), {n: encoded(name, n) for n in subset}
+            likelihood = sum(expected_log_likelihood(name, n, q) for n in subset for q in (posterior, experts[n])) / 2
+            divergence = kl(posterior) + sum(kl(posterior, expert) for expert in experts.values())
+            return (likelihood - config.beta * divergence) / (len(NAMES) + 1)
+        case "dmvae":
+            cut = lambda n, part: tuple(leaf[:, part] for leaf in encoded(name, n))
+            shared, private = ({n: cut(n, part) for n in subset} for part in (slice(2), slice(2, None)))
+            code = lambda q, n: tuple(np.concatenate(leaves, axis=1) for leaves in zip(q, private[n], strict=True))
+            elbo = lambda q: sum(expected_log_likelihood(name, n, code(q, n)) for n in subset) - config.beta * kl(q)
+            divergence = config.private_beta * sum(map(kl, private.values()))
+            return sum(elbo(q) - divergence for q in (product(list(shared.values()), 1), *shared.values()))
 
 
-def losses(name, batch, num, seed=0):
+def losses(name, batch, num, seed=0, stage=0):
     model, params = built(name)
-    return many(lambda key: model.stages[0].loss(params, key, batch)[0], num, seed)
+    return many(lambda key: model.stages[stage].loss(params, key, batch)[0], num, seed)
 
 
-@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae"])
+@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae", "dmvae", "crmvae"])
 def test_the_loss_is_unbiased_for_the_objective_in_closed_form(name):
     check_mean(-losses(name, data(), 3_000), exact_objective(name, NAMES).mean())
 
 
-@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae"])
+@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae", "dmvae", "crmvae"])
 def test_the_loss_of_incomplete_examples_is_that_of_what_they_have(name):
     exact = [exact_objective(name, tuple(n for n in NAMES if MASKS[n][i]))[i] for i in range(NUM)]
     check_mean(-losses(name, {**data(), types.MASKS: MASKS}, 3_000), np.mean(exact))
 
 
-@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae", "mmvae", "mmvae_plus"])
+@pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae", "mmvae", "mmvae_plus", "dmvae", "crmvae", "cmvae"])
 def test_missing_data_stand_for_nothing_and_masks_that_miss_nothing_change_nothing(name):
     model, params = built(name)
     loss = quick.jit(jax.value_and_grad(lambda p, batch: model.stages[0].loss(p, jax.random.key(0), batch)[0]))
@@ -192,13 +224,105 @@ def test_missing_data_stand_for_nothing_and_masks_that_miss_nothing_change_nothi
     assert abs(loss(params, {**data(), types.MASKS: MASKS})[0] - plain) > 0.01
 
 
-def test_the_loss_of_jmvae_is_unbiased_for_its_objective():
-    """Its joint posterior and its experts are read off the model, the rest is exact."""
-    model, params = built("jmvae")
-    config, head = CONFIGS["jmvae"], params["joint"]["head"]["params"]
+def gaussian_of(head, x):
+    """Location and scale `[N, D]` of a linear head, in numpy."""
+    loc, raw = (x @ head["params"][part]["kernel"] + head["params"][part]["bias"] for part in ("loc", "scale"))
+    return loc, np.logaddexp(0, raw + np.log(np.e - 1)) + 1e-4
+
+
+def joint_posterior(name):
     x = np.concatenate([np.asarray(data()[n]) for n in NAMES], axis=1)
-    raw = x @ head["scale"]["kernel"] + head["scale"]["bias"]
-    joint = x @ head["loc"]["kernel"] + head["loc"]["bias"], np.logaddexp(0, raw + np.log(np.e - 1)) + 1e-4
+    return gaussian_of(built(name)[1]["joint"]["head"], x)
+
+
+def test_the_losses_of_telbos_stages_are_unbiased_for_their_elbos():
+    beta, joint = CONFIGS["telbo"].beta, joint_posterior("telbo")
+    exact = sum(expected_log_likelihood("telbo", n, joint) for n in NAMES) - beta * kl(joint)
+    check_mean(-losses("telbo", data(), 3_000), exact.mean())
+    experts = {n: (m, (1 + s**-2) ** -0.5) for n, (m, s) in ((n, encoded("telbo", n)) for n in NAMES)}
+    exact = sum(expected_log_likelihood("telbo", n, expert) - beta * kl(expert) for n, expert in experts.items())
+    check_mean(-losses("telbo", data(), 3_000, stage=1), exact.mean())
+
+
+def conditional_prior(subset):
+    """p(z | x_S) of the CVAE, in numpy; its layers are linear but for one relu."""
+    condition = built("cvae")[1]["condition"]
+    if not subset:
+        return np.zeros((NUM, 2)), np.ones((NUM, 2))
+    dense = {n: condition["embeddings"][n]["params"] for n in subset}
+    total = sum(np.asarray(data()[n]) @ dense[n]["kernel"] + dense[n]["bias"] for n in subset)
+    return gaussian_of(condition["head"], np.maximum(total, 0))
+
+
+def conditions():
+    """The subsets that may be given, with their probabilities."""
+    for size in range(len(NAMES)):
+        same = subsets.of_size(NAMES, size) if size else [()]
+        yield from ((subset, 1 / len(NAMES) / len(same)) for subset in same)
+
+
+def test_the_loss_of_the_cvae_is_unbiased_for_its_bound_over_all_conditions():
+    joint, exact = joint_posterior("cvae"), 0.0
+    for subset, probability in conditions():
+        likelihood = sum(expected_log_likelihood("cvae", n, joint) for n in NAMES if n not in subset)
+        exact += probability * (likelihood - CONFIGS["cvae"].beta * kl(joint, conditional_prior(subset)))
+    check_mean(-losses("cvae", data(), 6_000), exact.mean())
+
+
+def test_the_cvaes_bound_lies_below_the_conditional_likelihood():
+    joint, params = joint_posterior("cvae"), built("cvae")[1]
+    for subset, _ in conditions():
+        others = [n for n in NAMES if n not in subset]
+        prior = conditional_prior(subset)
+        bound = sum(expected_log_likelihood("cvae", n, joint) for n in others) - kl(joint, prior)
+        weight = np.concatenate([decoder(params, n)[0] for n in others])
+        bias = np.concatenate([decoder(params, n)[1] for n in others])
+        x = np.concatenate([np.asarray(data()[n]) for n in others], axis=1)
+        for i, (loc, scale) in enumerate(zip(*prior, strict=True)):
+            covariance = weight @ np.diag(scale**2) @ weight.T + SCALE**2 * np.eye(len(weight))
+            assert bound[i] < scipy.stats.multivariate_normal(weight @ loc + bias, covariance).logpdf(x[i])
+
+
+def test_the_cvae_draws_from_the_conditional_prior():
+    model, params = built("cvae")
+    z = np.random.default_rng(1).normal(size=(4, NUM, 2))
+    for subset in ("b", "ac"):
+        density = model.posterior_log_density(params, given(subset), z)
+        loc, scale = conditional_prior(tuple(subset))
+        np.testing.assert_allclose(density, scipy.stats.norm(loc, scale).logpdf(z).sum(-1), rtol=1e-8)
+
+
+def test_clusters_add_up_to_the_prior():
+    """The bound's expectation over q(c | u) is tight: it is log p(u)."""
+    model, params = built("cmvae")
+    config, prior = CONFIGS["cmvae"], params["prior"]
+    u = np.random.default_rng(0).normal(size=(5, 2))
+    joint = log_weights(prior["logits"]) + scipy.stats.norm(prior["loc"]).logpdf(u[:, None]).sum(-1)
+    posterior = np.asarray(cmvae.cluster_log_probs(config, params, u))
+    np.testing.assert_allclose(np.exp(posterior).sum(1), 1, rtol=1e-10)
+    w = np.random.default_rng(1).normal(size=(3, 5, 1))
+    density = model.prior_log_density(params, {"shared": u, "private": dict(zip(NAMES, w, strict=True))})
+    expected = (np.exp(posterior) * (joint - posterior)).sum(1) + scipy.stats.norm.logpdf(w).sum((0, 2))
+    np.testing.assert_allclose(density, expected, rtol=1e-10)
+    draws = model.sample_prior(params, jax.random.key(0), num_samples=4_000)
+    check_mean(np.asarray(draws["shared"]), np.exp(log_weights(prior["logits"])) @ prior["loc"])
+
+
+def test_dmvae_of_one_modality_is_its_expert_and_of_more_a_product_with_the_prior():
+    model, params = built("dmvae")
+    z = jax.tree.map(np.asarray, model.sample_prior(params, jax.random.key(0), num_samples=NUM))
+    for subset, power in (("b", 0), ("ab", 1)):
+        loc, scale = product([tuple(leaf[:, :2] for leaf in encoded("dmvae", n)) for n in subset], power)
+        expected = scipy.stats.norm(loc, scale).logpdf(z["shared"]).sum(-1)
+        for n in NAMES:
+            loc, scale = (leaf[:, 2:] for leaf in encoded("dmvae", n)) if n in subset else (0.0, 1.0)
+            expected += scipy.stats.norm(loc, scale).logpdf(z["private"][n]).sum(-1)
+        np.testing.assert_allclose(model.posterior_log_density(params, given(subset), z), expected, rtol=1e-8)
+
+
+def test_the_loss_of_jmvae_is_unbiased_for_its_objective():
+    model, params = built("jmvae")
+    config, joint = CONFIGS["jmvae"], joint_posterior("jmvae")
     experts = [(m, (1 + s**-2) ** -0.5) for m, s in (encoded("jmvae", n) for n in NAMES)]
     exact = sum(expected_log_likelihood("jmvae", n, joint) for n in NAMES) - config.beta * kl(joint)
     exact -= config.alpha * sum(kl(joint, expert) for expert in experts)
@@ -246,7 +370,7 @@ def mopoe_subsets():
     return [*subsets.proper(NAMES), NAMES]
 
 
-@pytest.mark.parametrize("name", ["mmvae", "mmvae_plus"])
+@pytest.mark.parametrize("name", ["mmvae", "mmvae_plus", "cmvae"])
 def test_stratified_bounds_rise_with_the_number_of_draws_and_stay_below_the_likelihood(name):
     exact, bounds = exact_log_likelihood(name, NAMES).mean(), []
     for num in (1, 8):
@@ -295,11 +419,11 @@ def test_private_codes_of_what_is_not_observed_come_from_the_prior():
     assert not np.asarray(info.step_size).any()
 
 
-@pytest.mark.parametrize(("module", "beta"), [(mmvae, 2.0), (mmvae_plus, 1.0)])
+@pytest.mark.parametrize(("module", "beta"), [(mmvae, 2.0), (mmvae_plus, 1.0), (cmvae, 2.0)])
 def test_dreg_has_the_gradient_of_iwae_in_the_mean(module, beta):
     """Also where posteriors overlap and some data are missing; with the true posterior nearby its variance is smaller."""
     num = 6_000
-    extra = {"private_dim": 1} if module is mmvae_plus else {}
+    extra = {mmvae: {}, mmvae_plus: {"private_dim": 1}, cmvae: {"private_dim": 1, "num_clusters": 3}}[module]
     found = {}
     for gradient in ("iwae", "dreg"):
         config = module.Config(**LINEAR, **extra, num_importance=3, family="gaussian", beta=beta, gradient=gradient)
@@ -339,6 +463,9 @@ def test_dregs_value_is_the_bound():
         (mmvae.Config, {"family": "cauchy"}, "mmvae.family, got 'cauchy'"),
         (mmvae_plus.Config, {"private_dim": 0}, "private_dim of at least 1, got 0"),
         (mopoe.Config, {"latent_dim": 0}, "latent dimension of at least 1, got 0"),
+        (dmvae.Config, {"private_beta": 0.0}, "positive private_beta, got 0.0"),
+        (cvae.Config, {"condition_dim": 0}, "condition_dim of at least 1, got 0"),
+        (cmvae.Config, {"num_clusters": 0}, "num_clusters of at least 1, got 0"),
     ],
 )
 def test_nonsense_is_refused(config, options, message):

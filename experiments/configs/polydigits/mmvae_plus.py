@@ -9,6 +9,4 @@ from experiments.configs import published
 from experiments.configs.polydigits import jnf
 from jnf_jax.models import mmvae_plus
 
-CONFIG = published.baseline(
-    jnf.CONFIG, mmvae_plus.Config, latent_dim=jnf.CONFIG.model.latent_dim // 2, private_dim=jnf.CONFIG.model.latent_dim // 2
-)
+CONFIG = published.baseline_with_private_codes(jnf.CONFIG, mmvae_plus.Config)

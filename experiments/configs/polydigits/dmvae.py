@@ -1,0 +1,12 @@
+"""DMVAE on polydigits, with the networks, the latent dimension, beta and the budget of steps of JNF.
+
+python -m experiments.train polydigits/dmvae --workdir runs/dmvae
+
+The shared and a private code have half of the latent dimensions each, so that decoders see as many as the others'.
+"""
+
+from experiments.configs import published
+from experiments.configs.polydigits import jnf
+from jnf_jax.models import dmvae
+
+CONFIG = published.baseline_with_private_codes(jnf.CONFIG, dmvae.Config)

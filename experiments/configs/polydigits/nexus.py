@@ -1,0 +1,12 @@
+"""Nexus on polydigits, with the networks, the latent dimension, beta and the budget of steps of JNF.
+
+python -m experiments.train polydigits/nexus --workdir runs/nexus
+
+A modality's own code, which its decoder sees, has as many dimensions as the shared one. Messages are dropped from half of the examples.
+"""
+
+from experiments.configs import published
+from experiments.configs.polydigits import jnf
+from jnf_jax.models import nexus
+
+CONFIG = published.baseline(jnf.CONFIG, nexus.Config, private_dim=jnf.CONFIG.model.latent_dim)
