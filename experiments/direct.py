@@ -81,7 +81,7 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
     def sample(params, key, observed, *, num_samples):
         own = params[_ENTRY]
         found = gaussian(own, view(params, observed))
-        z = expert.sample_many(parts.flow, own["flow"], key, found, num_samples=num_samples)
+        z = expert.sample_many(parts.experts.flow, own["flow"], key, found, num_samples=num_samples)
         return z, types.exact_info(z)
 
     stage = base.Stage(name="_".join((_ENTRY, *subset)), trainable=(_ENTRY,), loss=loss, prepare=prepare)

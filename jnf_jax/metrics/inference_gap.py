@@ -83,7 +83,7 @@ def log_joint(model: base.Model, params: types.Params, observed: types.Batch, z:
     decoded = model.decode(params, z)
     data = {name: distributions.canonical(model.specs[name], x) for name, x in observed.items()}
     terms = objectives.log_likelihoods(model.specs, {name: decoded[name] for name in data}, data)
-    return sum(terms.values()) + _log_prior(model, z)
+    return sum(terms.values()) + _log_prior(model, params, z)
 
 
 def model_posterior(model: base.Model, params: types.Params, observed: types.Batch, grid: Grid) -> np.ndarray:

@@ -22,6 +22,8 @@ import functools
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+import jax
+
 from jnf_jax import configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base, joint, joint_experts
@@ -100,13 +102,13 @@ def joint_loss(
 def expert_loss(
     parts: joint_experts.Parts, params: types.Params, key: types.Array, batch: types.Batch
 ) -> tuple[types.Array, base.Metrics]:
-    """Returns - sum_j ELBO(x_j)."""
-    networks = parts.modalities
+    """Returns - sum_j ELBO(x_j); the decoders are those of stage 1."""
+    networks, decoders = parts.modalities, jax.lax.stop_gradient(params["decoders"])
     weights = objectives.rescaling(networks.specs, enabled=parts.config.rescale)
     elbos = {}
     for name, x in networks.canonical({name: batch[name] for name in networks.names}).items():
         expert = joint_experts.encode(parts, params, name, batch[name])
-        decoded = networks.decode_one(params["decoders"], name, distributions.gaussian_sample(keys.stream(key, name), expert))
+        decoded = networks.decode_one(decoders, name, distributions.gaussian_sample(keys.stream(key, name), expert))
         likelihood = weights[name] * distributions.log_likelihood(networks.specs[name], decoded, x)
         elbos[name] = (likelihood - parts.config.beta * distributions.kl_to_standard_normal(expert)).mean()
     return -sum(elbos.values()), {f"elbo/{name}": elbo for name, elbo in elbos.items()}

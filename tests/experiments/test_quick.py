@@ -30,7 +30,7 @@ def run(settings, *arguments):
 
 
 def test_there_is_an_experiment_of_each_kind():
-    assert len(NAMES) == 8 * 3 + 2 * 6
+    assert len(NAMES) == 8 * 3 + 2 * 13
 
 
 @pytest.mark.slow

@@ -44,9 +44,9 @@ def built(name):
     """The model, its parameters in float64, with encoders that see what they should and decoders of some strength."""
     model = configs.build(CONFIGS[name], MODALITIES)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), quick.jit(model.init)(jax.random.key(1)))
-    if "joint" in params:  # wide and close to the prior, or importance weights have no variance
-        experts = [params["condition"]["head"]] if name == "cvae" else params["experts"]["heads"].values()
-        for head in (params["joint"]["head"], *experts):
+    if "joint" in params or name == "dmvae":  # wide and close to the prior, or importance weights have no variance
+        heads = [params["condition"]["head"]] if name == "cvae" else [*params["experts"]["heads"].values()]
+        for head in heads + ([params["joint"]["head"]] if "joint" in params else []):
             head["params"]["scale"]["bias"] += 1.5
             head["params"]["loc"]["kernel"] *= 0.2
     if "prior" in params:

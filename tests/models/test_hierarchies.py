@@ -165,6 +165,7 @@ def test_missing_data_stand_for_nothing_and_masks_that_miss_nothing_change_nothi
 
 
 def losses(model, params, batch, num, seed=0):
+    params = jax.tree.map(jnp.asarray, params)  # indices that are traced do not index numpy arrays
     return many(lambda key: model.stages[0].loss(params, key, batch)[0], num, seed)
 
 
