@@ -1,6 +1,7 @@
 import argparse
 import dataclasses
 
+import jax
 import pytest
 
 from experiments import cluster, experiment
@@ -31,6 +32,7 @@ def test_flags_that_make_no_sense_are_refused(arguments, message):
 def test_one_process_joins_nobody():
     cluster.initialize(parsed())
     cluster.initialize(parsed("--coordinator", "here:1", "--num-processes", "1", "--process-id", "0"))
+    assert not jax.distributed.is_initialized()
 
 
 @pytest.mark.parametrize(
