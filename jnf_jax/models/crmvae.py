@@ -24,7 +24,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import configs, distributions, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base, closed_form, unimodal
 from jnf_jax.networks import base as networks_base
@@ -83,23 +83,8 @@ def build(
     encoders = unimodal.build(config, specs, networks, dim=config.latent_dim)
     parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
-    shared = closed_form.Parts(
-        modalities=encoders.modalities,
-        latent_dim=config.latent_dim,
-        prior=closed_form.standard_prior(config.latent_dim),
-        encode=lambda params, name, x: encoders.encode(params["experts"], name, x),
-        combine=lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=0)),
-        decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
-    )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
-
-
-def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"experts": .., "decoders": ..}."""
-    return {
-        "experts": parts.encoders.init(key),
-        "decoders": parts.encoders.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
-    }
+    combine = lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=0))
+    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim)
 
 
 def loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:

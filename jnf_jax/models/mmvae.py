@@ -25,7 +25,7 @@ from typing import Literal
 
 import jax
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import configs, distributions, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base, closed_form, unimodal
 from jnf_jax.networks import base as networks_base
@@ -94,23 +94,8 @@ def build(
     prior = closed_form.standard_prior(config.latent_dim, family=config.family)
     parts = Parts(config=config, encoders=encoders, prior=prior)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
-    shared = closed_form.Parts(
-        modalities=encoders.modalities,
-        latent_dim=config.latent_dim,
-        prior=prior,
-        encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
-        combine=lambda params, experts, indices: closed_form.mixture_posterior(mixtures.uniform(experts), family=config.family),
-        decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
-    )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
-
-
-def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"experts": .., "decoders": ..}."""
-    return {
-        "experts": parts.encoders.init(key),
-        "decoders": parts.encoders.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
-    }
+    combine = lambda params, experts, indices: closed_form.mixture_posterior(mixtures.uniform(experts), family=config.family)
+    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim, prior=prior)
 
 
 def loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:

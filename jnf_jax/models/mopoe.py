@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import configs, distributions, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax import subsets as subsets_lib
 from jnf_jax.models import base, closed_form, unimodal
@@ -92,23 +92,7 @@ def build(
     encoders = unimodal.build(config, specs, networks, dim=config.latent_dim)
     parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
-    shared = closed_form.Parts(
-        modalities=encoders.modalities,
-        latent_dim=config.latent_dim,
-        prior=closed_form.standard_prior(config.latent_dim),
-        encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
-        combine=functools.partial(combine, parts),
-        decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
-    )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
-
-
-def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"experts": .., "decoders": ..}."""
-    return {
-        "experts": parts.encoders.init(key),
-        "decoders": parts.encoders.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
-    }
+    return unimodal.vae(encoders, stage, functools.partial(combine, parts), latent_dim=config.latent_dim)
 
 
 def combine(parts: Parts, params: types.Params, experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:

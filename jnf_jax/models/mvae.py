@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnf_jax import configs, distributions, keys, objectives, subsets, types
+from jnf_jax import configs, distributions, objectives, subsets, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base, closed_form, unimodal
 from jnf_jax.networks import base as networks_base
@@ -104,23 +104,8 @@ def build(
         annealed=base.warmed_up(functools.partial(loss, parts), config.warmup),
         incomplete=True,
     )
-    shared = closed_form.Parts(
-        modalities=encoders.modalities,
-        latent_dim=config.latent_dim,
-        prior=closed_form.standard_prior(config.latent_dim),
-        encode=lambda params, name, x: parts.encoders.encode(params["experts"], name, x),
-        combine=lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=1)),
-        decode=lambda params, z: encoders.modalities.decode(params["decoders"], z),
-    )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
-
-
-def init(parts: Parts, key: types.Array) -> types.Params:
-    """Returns {"experts": .., "decoders": ..}."""
-    return {
-        "experts": parts.encoders.init(key),
-        "decoders": parts.encoders.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
-    }
+    combine = lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=1))
+    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim)
 
 
 def loss(

@@ -1,7 +1,7 @@
 """Encoders that see one modality each: what every model but a purely joint one starts from."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jnf_jax import keys, types
 from jnf_jax import specs as specs_lib
+from jnf_jax.models import base, closed_form
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import modalities
 
@@ -60,3 +61,37 @@ def build(config: Any, specs: specs_lib.Specs, networks: Mapping[str, networks_b
     networks_of = modalities.build(specs, config.network, config.networks, networks or {}, precision=config.precision)
     head = networks_base.GaussianHead(dim=dim, scale_transform=config.scale_transform)
     return Encoders(modalities=networks_of, head=head)
+
+
+def vae(
+    encoders: Encoders,
+    stage: base.Stage,
+    combine: Callable[..., closed_form.Posterior],
+    *,
+    latent_dim: int,
+    prior: closed_form.Prior | None = None,
+) -> base.Model:
+    """Returns a model of these encoders, a decoder for every modality and one array of codes; params are {"experts": .., "decoders": ..}.
+
+    Args:
+      encoders: of every modality.
+      stage: the one of training.
+      combine: (params, experts, indices) -> q(z | x_S), as in `closed_form.Parts`.
+      latent_dim: D.
+      prior: p(z); the standard normal where None.
+    """
+    networks = encoders.modalities
+
+    def init(key: types.Array) -> types.Params:
+        decoders = networks.init_decoders(keys.stream(key, "decoders"), latent_dim)
+        return {"experts": encoders.init(key), "decoders": decoders}
+
+    parts = closed_form.Parts(
+        modalities=networks,
+        latent_dim=latent_dim,
+        prior=prior or closed_form.standard_prior(latent_dim),
+        encode=lambda params, name, x: encoders.encode(params["experts"], name, x),
+        combine=combine,
+        decode=lambda params, z: networks.decode(params["decoders"], z),
+    )
+    return closed_form.build(parts, init, [stage])
