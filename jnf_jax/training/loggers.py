@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import pathlib
-import time
 import types
 import uuid
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jnf_jax.training import checkpoint, fit
+from jnf_jax.training import checkpoint, fit, writers
 
 _PROJECT = "jnf_jax"
 _RUNS = "loggers.json"  # in a run's folder: logger -> its own name of the run
@@ -126,7 +125,7 @@ class WandB:
         self._run.log({f"{stage}/step": step, f"{stage}/pictures": _library("wandb").Image(_as_bytes(image))})
 
     def close(self) -> None:
-        """Ends the run and waits until it is written."""
+        """Ends the run; a process of W&B's own writes the rest of it."""
         self._run.finish()
 
 
@@ -164,7 +163,7 @@ class MLflow:
         """Adds the points of one call."""
         if report.step <= self._written[report.stage]:
             return
-        now = int(1000 * time.time())
+        now = writers.milliseconds()
         points = [self._library.entities.Metric(name, value, now, report.step) for name, value in _points(report).items()]
         self._client.log_batch(self._id, metrics=points)
 

@@ -1,4 +1,4 @@
-"""What a run leaves for people: metrics as JSON lines, and progress on the screen. The only place, beside `loggers`, that prints or reads a clock."""
+"""What a run leaves for people: metrics as JSON lines, and progress on the screen. The only place that prints or reads a clock."""
 
 import json
 import pathlib
@@ -11,6 +11,11 @@ import rich.console
 import rich.progress
 
 from jnf_jax.training import fit
+
+
+def milliseconds() -> int:
+    """Returns the time of day, as loggers want it, in milliseconds since 1970."""
+    return int(1000 * time.time())
 
 
 class Pace:

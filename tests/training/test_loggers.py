@@ -70,10 +70,13 @@ def history(path, *, header=7, block=32768):
 
 
 def test_weights_and_biases_offline_goes_on_with_the_same_run(tmp_path, monkeypatch):
+    import wandb
+
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     log("wandb", tmp_path, [10, 20, 30])
     log("wandb", tmp_path, [30, 40], continued=20)
+    wandb.teardown()  # the service that writes the files has ended, and with it its writing
     files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert len({path.name for path in files}) == 1  # one run, in two parts
     rows = [row for path in files for row in history(path)]
