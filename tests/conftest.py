@@ -4,8 +4,10 @@ import os
 import pathlib
 import tempfile
 
+import xla
+
 os.environ.setdefault("JNF_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jnf_jax_test_cache"))
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("XLA_FLAGS", xla.flags(4))
 
 import jax
 

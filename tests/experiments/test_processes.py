@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import xla
 
 ROOT = pathlib.Path(__file__).parents[2]
 HEARTBEAT = 10
@@ -24,10 +25,7 @@ def stages(steps):
 
 
 def start(workdir, steps, *, devices, arguments=()):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_llvm_disable_expensive_passes=true",
-    }
+    environment = {**os.environ, "XLA_FLAGS": xla.flags(devices)}
     command = ["experiments.train", "linear_gaussian/jnf", "--workdir", workdir, *SHORT, *stages(steps), *arguments]
     with pathlib.Path(f"{workdir}.{'_'.join(arguments[-1:])}.log").open("a") as log:
         return subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)

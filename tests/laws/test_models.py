@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import quick
 
 from jnf_jax import configs, specs, subsets
 from jnf_jax.flows import maf
@@ -20,7 +19,6 @@ from jnf_jax.training import fit, sharding, step
 MODALITIES = {
     "image": specs.ModalitySpec(shape=(4, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0)),
     "vector": specs.ModalitySpec(shape=(3,), likelihood="gaussian"),
-    "bits": specs.ModalitySpec(shape=(5,), likelihood="bernoulli"),
     "word": specs.ModalitySpec(shape=(2,), likelihood="categorical", num_categories=3),
 }
 NUM = 16
@@ -73,7 +71,7 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def params(model):
-    return quick.jit(model.init)(jax.random.key(0))
+    return jax.jit(model.init)(jax.random.key(0))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +80,6 @@ def batch():
     return {
         "image": jnp.asarray(rng.integers(0, 256, (NUM, 4, 4, 1)), jnp.uint8),
         "vector": jnp.asarray(rng.normal(size=(NUM, 3))),
-        "bits": jnp.asarray(rng.integers(0, 2, (NUM, 5))),
         "word": jnp.asarray(rng.integers(0, 3, (NUM, 2))),
     }
 
@@ -94,7 +91,7 @@ def trained(model):
 
 @functools.cache
 def jitted(stage):
-    return quick.jit(stage.loss)
+    return jax.jit(stage.loss)
 
 
 def prepared(stage, params, batch):
@@ -112,7 +109,7 @@ def test_losses_are_finite_scalars(model, params, batch):
 def check_trainable(stage, params, batch):
     """Every parameter that the stage owns is moved by its loss, and no other is."""
     data = prepared(stage, params, batch)
-    gradients = quick.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
+    gradients = jax.jit(jax.grad(lambda p: stage.loss(p, jax.random.key(1), data)[0]))(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path)
         moved = bool(jnp.abs(gradient).max() > 0)
@@ -196,7 +193,7 @@ def test_every_size_of_subset_has_a_density(model, params, batch):
     z = codes(model, params, (3, NUM))
     for size in range(1, len(names) + 1):
         observed = {name: batch[name] for name in subsets.of_size(names, size)[-1]}
-        log_density = quick.jit(functools.partial(model.posterior_log_density, params, observed))
+        log_density = jax.jit(functools.partial(model.posterior_log_density, params, observed))
         density = log_density(z)
         assert density.shape == (3, NUM)
         assert jnp.isfinite(density).all()
@@ -208,7 +205,7 @@ def test_every_size_of_subset_has_a_density(model, params, batch):
 
 def test_the_order_of_the_observed_modalities_does_not_matter(model, params, batch):
     draw = lambda names: model.sample_posterior(params, jax.random.key(3), {n: batch[n] for n in names}, num_samples=3)[0]
-    jax.tree.map(np.testing.assert_array_equal, draw(["bits", "image"]), draw(["image", "bits"]))
+    jax.tree.map(np.testing.assert_array_equal, draw(["word", "image"]), draw(["image", "word"]))
 
 
 def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, batch):
@@ -259,7 +256,7 @@ def test_the_importance_bound_lies_above_the_elbo(model, params, batch):
     [
         ({"imag": (NUM, 4, 4, 1)}, r"Expected modalities of .* got \['imag'\]"),
         ({"vector": (NUM, 4)}, r"'vector' of shape \(B, 3\), got \(16, 4\)"),
-        ({"vector": (NUM, 3), "bits": (NUM + 1, 5)}, "as many observations"),
+        ({"vector": (NUM, 3), "word": (NUM + 1, 2)}, "as many observations"),
         ({}, "at least one observed"),
     ],
 )

@@ -6,18 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import quick
 import scipy.special
 import scipy.stats
+from linear_views import LINEAR, MASKS, MODALITIES, NAMES, NUM, SCALE, check_mean, data, given, many
 
-from jnf_jax import configs, specs, subsets, types
+from jnf_jax import configs, subsets, types
 from jnf_jax.models import cmvae, crmvae, cvae, dmvae, jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae, telbo
-from jnf_jax.networks import mlp
 
-SCALE, NUM = 0.8, 3
-MODALITIES = {name: specs.ModalitySpec(shape=(dim,), scale=SCALE) for name, dim in zip("abc", (2, 3, 2), strict=True)}
-NAMES = tuple(MODALITIES)
-LINEAR = {"latent_dim": 2, "network": mlp.Config(hidden=())}
 CONFIGS = {
     "jmvae": jmvae.Config(**LINEAR, joint_hidden=(), beta=1.5, alpha=0.3, warmup=0.0),
     "mvae": mvae.Config(**LINEAR, beta=1.5, num_subsets=2),
@@ -32,18 +27,13 @@ CONFIGS = {
     "cmvae": cmvae.Config(**LINEAR, private_dim=1, num_clusters=3, num_importance=3, family="gaussian"),
 }
 WITH_JOINT = ("jmvae", "telbo", "cvae")  # another encoder where everything is observed
-MASKS = {  # the last example has all
-    "a": np.asarray([True, False, True]),
-    "b": np.asarray([False, True, True]),
-    "c": np.asarray([True, True, True]),
-}
 
 
 @functools.cache
 def built(name):
     """The model, its parameters in float64, with encoders that see what they should and decoders of some strength."""
     model = configs.build(CONFIGS[name], MODALITIES)
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), quick.jit(model.init)(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.jit(model.init)(jax.random.key(1)))
     if "joint" in params or name == "dmvae":  # wide and close to the prior, or importance weights have no variance
         heads = [params["condition"]["head"]] if name == "cvae" else [*params["experts"]["heads"].values()]
         for head in heads + ([params["joint"]["head"]] if "joint" in params else []):
@@ -52,16 +42,6 @@ def built(name):
     if "prior" in params:
         params["prior"]["logits"] = np.asarray([0.0, 1.0, -1.0])
     return model, params
-
-
-@functools.cache
-def data():
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(NUM, *spec.shape)) for name, spec in MODALITIES.items()}
-
-
-def given(subset):
-    return {name: data()[name] for name in subset}
 
 
 def decoder(params, name):
@@ -93,17 +73,6 @@ def exact_log_likelihood(name, subset):
 
 def log_weights(logits):
     return logits - scipy.special.logsumexp(logits)
-
-
-def many(function, num, seed=0):
-    """`function(key)` at so many keys, stacked."""
-    return np.asarray(quick.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num)))
-
-
-def check_mean(values, expected):
-    """The mean over the first axis is within 5 standard errors of what it should be."""
-    error = values.mean(0) - expected
-    assert (np.abs(error) < 5 * values.std(0, ddof=1) / np.sqrt(len(values)) + 1e-10).all(), error
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -214,12 +183,12 @@ def test_the_loss_of_incomplete_examples_is_that_of_what_they_have(name):
 @pytest.mark.parametrize("name", ["mvae", "mopoe", "mvtcae", "mmvae", "mmvae_plus", "dmvae", "crmvae", "cmvae"])
 def test_missing_data_stand_for_nothing_and_masks_that_miss_nothing_change_nothing(name):
     model, params = built(name)
-    loss = quick.jit(jax.value_and_grad(lambda p, batch: model.stages[0].loss(p, jax.random.key(0), batch)[0]))
+    loss = jax.jit(jax.value_and_grad(lambda p, batch: model.stages[0].loss(p, jax.random.key(0), batch)[0]))
     other = {n: np.where(MASKS[n][:, None], x, 17.0) for n, x in data().items()}
     everything = {n: np.ones(NUM, bool) for n in NAMES}
     same = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12))
     same(loss(params, {**data(), types.MASKS: MASKS}), loss(params, {**other, types.MASKS: MASKS}))
-    plain, _ = quick.jit(model.stages[0].loss)(params, jax.random.key(0), data())
+    plain, _ = jax.jit(model.stages[0].loss)(params, jax.random.key(0), data())
     same(loss(params, {**data(), types.MASKS: everything})[0], plain)
     assert abs(loss(params, {**data(), types.MASKS: MASKS})[0] - plain) > 0.01
 
@@ -429,9 +398,9 @@ def test_dreg_has_the_gradient_of_iwae_in_the_mean(module, beta):
         config = module.Config(**LINEAR, **extra, num_importance=3, family="gaussian", beta=beta, gradient=gradient)
         model, params = configs.build(config, MODALITIES), built(module.__name__.rsplit(".", 1)[-1])[1]
         batch = {**data(), types.MASKS: MASKS}
-        gradients = quick.jit(
-            jax.vmap(jax.grad(lambda p, key, m=model: m.stages[0].loss(p, key, batch)[0]), in_axes=(None, 0))
-        )(params, jax.random.split(jax.random.key(0), num))
+        gradients = jax.jit(jax.vmap(jax.grad(lambda p, key, m=model: m.stages[0].loss(p, key, batch)[0]), in_axes=(None, 0)))(
+            params, jax.random.split(jax.random.key(0), num)
+        )
         flat = lambda part: np.concatenate([np.asarray(x).reshape(num, -1) for x in jax.tree.leaves(gradients[part])], axis=1)
         found[gradient] = {part: flat(part) for part in gradients}
     for part in found["iwae"]:
@@ -484,6 +453,6 @@ def test_an_improper_product_of_wide_experts_shows_in_the_info():
 
 def test_two_modalities_leave_mvae_no_random_subsets():
     model = configs.build(CONFIGS["mvae"], {n: MODALITIES[n] for n in "ab"})
-    params = quick.jit(model.init)(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     loss, _ = model.stages[0].loss(params, jax.random.key(0), given("ab"))
     assert jnp.isfinite(loss)

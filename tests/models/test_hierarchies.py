@@ -7,27 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import quick
 import scipy.stats
+from linear_views import LINEAR, MASKS, MODALITIES, NAMES, NUM, SCALE, check_mean, data, given, many
 
-from jnf_jax import configs, specs, subsets, types
+from jnf_jax import configs, subsets, types
 from jnf_jax.models import mhvae, nexus
-from jnf_jax.networks import mlp
 
-SCALE, NUM = 0.8, 3
-MODALITIES = {name: specs.ModalitySpec(shape=(dim,), scale=SCALE) for name, dim in zip("abc", (2, 3, 2), strict=True)}
-NAMES = tuple(MODALITIES)
-LINEAR = {"latent_dim": 2, "network": mlp.Config(hidden=())}
 CONFIGS = {
     "nexus": nexus.Config(
         **LINEAR, private_dim=2, message_dim=3, top_hidden=(), beta=1.5, top_beta=0.7, gamma=0.6, dropout=0.4, warmup=0.0
     ),
     "mhvae": mhvae.Config(**LINEAR, skip_dim=2, block_hidden=(), num_subsets=None),
-}
-MASKS = {  # the last example has all
-    "a": np.asarray([True, False, True]),
-    "b": np.asarray([False, True, True]),
-    "c": np.asarray([True, True, True]),
 }
 KINDS = list(CONFIGS)
 
@@ -36,7 +26,7 @@ KINDS = list(CONFIGS)
 def built(name):
     """The model and its parameters in float64; scales of what stands above the data are constants, so that the data are Gaussian."""
     model = configs.build(CONFIGS[name], MODALITIES)
-    params = jax.tree.map(lambda leaf: np.array(leaf, np.float64), quick.jit(model.init)(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: np.array(leaf, np.float64), jax.jit(model.init)(jax.random.key(1)))
     if name == "nexus":
         params["top"]["head"]["params"]["scale"]["kernel"] *= 0
         params["top"]["log_scale"] += np.log(0.7)
@@ -47,16 +37,6 @@ def built(name):
             head["params"]["scale"]["bias"] += 1.5
             head["params"]["loc"]["kernel"] *= 0.2
     return model, params
-
-
-@functools.cache
-def data():
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=(NUM, *spec.shape)) for name, spec in MODALITIES.items()}
-
-
-def given(subset):
-    return {name: data()[name] for name in subset}
 
 
 def dense(params):
@@ -93,15 +73,6 @@ def exact_log_likelihood(name, subset):
     x = np.concatenate([data()[n] for n in subset], axis=1)
     covariance = weight.T @ weight + SCALE**2 * np.eye(x.shape[1])
     return scipy.stats.multivariate_normal(np.concatenate(means), covariance).logpdf(x)
-
-
-def many(function, num, seed=0):
-    return np.asarray(quick.jit(jax.vmap(function))(jax.random.split(jax.random.key(seed), num)))
-
-
-def check_mean(values, expected):
-    error = values.mean(0) - expected
-    assert (np.abs(error) < 5 * values.std(0, ddof=1) / np.sqrt(len(values)) + 1e-10).all(), error
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -153,13 +124,13 @@ def exact_moments(name, modality):
 @pytest.mark.parametrize("name", KINDS)
 def test_missing_data_stand_for_nothing_and_masks_that_miss_nothing_change_nothing(name):
     model, params = built(name)
-    loss = quick.jit(jax.value_and_grad(lambda p, batch: model.stages[0].loss(p, jax.random.key(0), batch)[0]))
+    loss = jax.jit(jax.value_and_grad(lambda p, batch: model.stages[0].loss(p, jax.random.key(0), batch)[0]))
     other = {n: np.where(MASKS[n][:, None], x, 17.0) for n, x in data().items()}
     everything = {n: np.ones(NUM, bool) for n in NAMES}
     same = functools.partial(jax.tree.map, lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12))
     masked = loss(params, {**data(), types.MASKS: MASKS})
     same(masked, loss(params, {**other, types.MASKS: MASKS}))
-    plain, _ = quick.jit(model.stages[0].loss)(params, jax.random.key(0), data())
+    plain, _ = jax.jit(model.stages[0].loss)(params, jax.random.key(0), data())
     same(loss(params, {**data(), types.MASKS: everything})[0], plain)
     assert abs(masked[0] - plain) > 0.01
 
@@ -280,7 +251,7 @@ def test_the_top_of_nexus_does_not_change_its_bottom():
         fields = {f: getattr(CONFIGS["nexus"], f) for f in CONFIGS["nexus"].__dataclass_fields__} | {"gamma": gamma}
         model = configs.build(nexus.Config(**fields), MODALITIES)
         loss = lambda p, m=model: m.stages[0].loss(p, jax.random.key(0), data())[0]
-        gradients.append(quick.jit(jax.grad(loss))(built("nexus")[1]))
+        gradients.append(jax.jit(jax.grad(loss))(built("nexus")[1]))
     for part in ("bottom", "decoders"):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-10), *(g[part] for g in gradients))
     assert max(np.abs(a - b).max() for a, b in zip(*(jax.tree.leaves(g["top"]) for g in gradients), strict=True)) > 0.1

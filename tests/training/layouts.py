@@ -8,7 +8,6 @@ import sys
 
 import jax
 import numpy as np
-import quick
 import test_models
 
 from jnf_jax import configs
@@ -43,7 +42,7 @@ def results(mesh, chosen):
         config = MODELS[number]
         model = configs.build(config, test_models.MODALITIES)
         label = f"{number} {test_models.label(config)}"
-        params = quick.jit(model.init)(jax.random.key(0))
+        params = jax.jit(model.init)(jax.random.key(0))
         for stage in model.stages:
             if stage.loss is None:
                 continue

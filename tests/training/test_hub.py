@@ -9,7 +9,6 @@ import sys
 import huggingface_hub
 import jax
 import pytest
-import quick
 
 from jnf_jax import ModalitySpec, configs
 from jnf_jax.models import mvae
@@ -56,7 +55,7 @@ def remote(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub") / "mine"
-    params = quick.jit(configs.build(CONFIG, SPECS).init)(jax.random.key(0))
+    params = jax.jit(configs.build(CONFIG, SPECS).init)(jax.random.key(0))
     weights.save(folder, params, config=CONFIG, specs=SPECS)
     return folder
 

@@ -7,16 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+import xla
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def run(path, layout, devices):
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_llvm_disable_expensive_passes=true"
     command = [sys.executable, str(ROOT / "tests" / "training" / "layouts.py"), str(path), layout]
     environment = {
         **os.environ,
-        "XLA_FLAGS": flags,
+        "XLA_FLAGS": xla.flags(devices),
         "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in ("", "tests", "tests/laws")),
     }
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=7200)

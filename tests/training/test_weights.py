@@ -6,7 +6,6 @@ import sys
 import jax
 import numpy as np
 import pytest
-import quick
 import safetensors.numpy
 
 from jnf_jax import ModalitySpec, configs
@@ -26,7 +25,7 @@ CONFIGS = {
 
 def saved(folder, config):
     model = configs.build(config, SPECS)
-    params = quick.jit(model.init)(jax.random.key(3))
+    params = jax.jit(model.init)(jax.random.key(3))
     weights.save(folder, params, config=config, specs=SPECS)
     return folder, model, params
 
