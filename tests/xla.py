@@ -1,4 +1,4 @@
-"""How tests compile: hardly optimised, since almost all of their time is XLA's. A quarter of the time to compile, programs several times slower."""
+"""How tests compile: hardly optimised, since almost all of their time is XLA's compiler's. It takes a quarter of the time; programs are slower."""
 
 
 def flags(devices):
