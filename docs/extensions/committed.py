@@ -92,7 +92,7 @@ def product_gap() -> str:
     """Ways to multiply experts: each on the same trained runs, observations and codes; means over the seeds."""
     rows = []
     for folder in sorted((RESULTS / "product_gap").glob("*/*")):
-        for arm in sorted(folder.iterdir(), key=lambda path: (path.name != "default", path.name)):
+        for arm in sorted(_products(folder), key=lambda path: (path.name != "default", path.name)):
             found = [_read(path) for path in sorted(arm.glob("seed_*.json"))]
             cells = [f"{folder.parent.name}/{folder.name}", arm.name, str(len(found))]
             cells += [_sizes(found, "gap", ".2f"), _sizes(found, "score", ".2f"), _sizes(found, "radius_ratio", ".2f")]
@@ -101,10 +101,35 @@ def product_gap() -> str:
                 _sizes(found, "frechet", ".0f"),
                 _spread([f["diversity"] for f in found], ".2f"),
             ]
-            shares = [f["rhat_share_below"]["mean"] for f in found if f["rhat_share_below"]]
-            rows.append([*cells, f"{sum(shares) / len(shares):.3f}" if shares else ""])
+            shares = [f["rhat_share_below"]["mean"] for f in found]
+            rows.append([*cells, f"{sum(shares) / len(shares):.3f}"])
     columns = ["run", "rule", "seeds", "product gap, nats", "score, nats", "radius", "coherence", "Fréchet", "diversity"]
     return markdown([*columns, "R-hat < 1.01"], rows)
+
+
+def direct_experts() -> str:
+    """Direct experts' own draws beside those of the products, on the same observations of the same subsets; means over the seeds that have both."""
+    rows = []
+    for folder in sorted((RESULTS / "product_gap").glob("*/*")):
+        seeds = sorted(path.name for path in (folder / "direct").glob("seed_*.json"))
+        for arm in ("direct", *sorted(path.name for path in _products(folder))):
+            found = [_read(folder / arm / seed)["by_subset"] for seed in seeds]
+            for subset in _read(folder / "direct" / seeds[0])["by_subset"] if seeds else ():
+                of = lambda what, found=found, subset=subset: [f[subset][what] for f in found]
+                means = lambda what, of=of: [sum(targets.values()) / len(targets) for targets in of(what)]
+                cells = [
+                    _spread(means("coherence"), ".3f"),
+                    _spread(means("diversity"), ".3f"),
+                    _spread(of("radius_ratio"), ".2f"),
+                ]
+                rows.append([f"{folder.parent.name}/{folder.name}", subset, arm, str(len(seeds)), *cells])
+    rows.sort(key=lambda row: (row[0], len(row[1]), row[1]))
+    return markdown(["run", "observed", "draws of", "seeds", "coherence", "diversity", "radius"], rows)
+
+
+def _products(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the folders of the rules of multiplying experts; a direct expert's draws are those of no product."""
+    return [path for path in folder.iterdir() if path.name != "direct"]
 
 
 def product_differences() -> str:
@@ -113,7 +138,7 @@ def product_differences() -> str:
     for folder in sorted((RESULTS / "product_gap").glob("*/*")):
         for path in sorted((folder / "default").glob("seed_*.json")):
             default = _read(path)["score"]["by_size"]
-            others = (p for p in folder.iterdir() if p.name not in ("default", "direct") and (p / path.name).exists())
+            others = (p for p in _products(folder) if p.name != "default" and (p / path.name).exists())
             for other in sorted(others):
                 scores = _read(other / path.name)["score"]["by_size"]
                 cells = [_paired(default[size]["values"], scores[size]["values"]) for size in default]
@@ -270,6 +295,7 @@ TABLES = {
         demo,
         product_gap,
         product_differences,
+        direct_experts,
         gap,
         gap_seeds,
         self_reconstruction,
