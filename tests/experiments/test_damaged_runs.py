@@ -186,11 +186,12 @@ def test_a_signal_ends_at_once_what_would_lose_nothing_even_in_a_call_that_does_
         "import ctypes; from experiments import stopping\n"
         "stop = stopping.Stop()\n"
         "with stop.listening():\n"
-        "    print('ready', flush=True); ctypes.CDLL(None).getchar()"
+        "    c, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64); c.pthread_mutex_lock(mutex)\n"
+        "    print('ready', flush=True); c.pthread_mutex_lock(mutex)  # for ever: no signal interrupts it"
     )
     root = pathlib.Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
     process.terminate()
