@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from experiments import experiment
-from jnf_jax import configs, distributions, keys, types
-from jnf_jax.data import files, source
+from jnf_jax import cache, configs, distributions, keys, types
+from jnf_jax.data import source
 from jnf_jax.metrics import classifiers
 from jnf_jax.training import checkpoint, fit, writers
 
@@ -39,10 +39,10 @@ def trained(
     for split in ("train", "validation"):
         for x in (*data[split].arrays.values(), data[split].labels):
             digest.update(np.ascontiguousarray(x))
-    folder = files.cache_directory() / "classifiers" / digest.hexdigest()[:16]
-    cache = checkpoint.Directory(folder, policy=checkpoint.Policy(keep=1))
+    folder = cache.directory() / "classifiers" / digest.hexdigest()[:16]
+    kept = checkpoint.Directory(folder, policy=checkpoint.Policy(keep=1))
     try:
-        if (found := cache.latest(params)) is not None:
+        if (found := kept.latest(params)) is not None:
             return judges, found
     except ValueError as error:  # a cache is there to be thrown away
         progress.say(f"training the classifiers anew: {error}")
@@ -56,6 +56,6 @@ def trained(
         config=training,
         on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
     )
-    cache.save(params, step=training.num_steps)
-    cache.wait()
+    kept.save(params, step=training.num_steps)
+    kept.wait()
     return judges, params

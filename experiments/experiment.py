@@ -16,7 +16,6 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import os
 import pathlib
 import platform
 import shutil
@@ -30,8 +29,8 @@ import jax
 import tyro
 
 import jnf_jax
-from jnf_jax import configs
-from jnf_jax.data import files, source
+from jnf_jax import compiling, configs
+from jnf_jax.data import source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, sharded, writers
@@ -254,18 +253,12 @@ def lease(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def use_compilation_cache() -> None:
-    """Lets JAX keep compiled programs, unless JAX_COMPILATION_CACHE_DIR already says where."""
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        jax.config.update("jax_compilation_cache_dir", str(files.cache_directory() / "xla"))
-
-
 def main(function) -> None:
     """Runs a script's `main`; what users got wrong ends it with one clear line and exit code 2.
 
     Such errors begin with "Expected", by the house's rule; any other is a bug and keeps its traceback.
     """
-    use_compilation_cache()
+    compiling.use_compilation_cache()
     try:
         sys.exit(function())
     except (ValueError, FileNotFoundError) as error:

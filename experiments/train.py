@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
-from experiments import cluster, experiment, previews, settings, stopping
+from experiments import cluster, experiment, settings, stopping
 from jnf_jax import configs, keys, types
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, loggers, processes, stages, writers
@@ -125,6 +125,8 @@ def train(
 
     @functools.cache
     def preview(stage: str):
+        from experiments import previews  # here, since it brings matplotlib and only loggers need it
+
         return previews.make(model, data["validation"], stage, keys.stream(key, "previews"))
 
     with writers.Progress() as progress:

@@ -6,6 +6,7 @@ A verb is a file of `experiments/` that is run under `if __name__ == "__main__"`
 import ast
 import difflib
 import importlib
+import os
 import pathlib
 import sys
 
@@ -23,6 +24,16 @@ def verbs() -> dict[str, pathlib.Path]:
 
 
 def main() -> None:
+    """Runs the command; a reader that goes away (`jnf-jax list | head`) is no error."""
+    try:
+        run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere at the interpreter's exit
+        sys.exit(1)
+
+
+def run() -> None:
     """Runs the verb that the command line names; without one, lists them."""
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
         print(overview())

@@ -12,15 +12,15 @@ import numpy as np
 import optax
 
 from experiments.benchmarks import settings, targets
+from jnf_jax import compiling, types
 from jnf_jax import specs as specs_lib
-from jnf_jax import types
 from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import identity, made, maf
 from jnf_jax.models import jnf
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp
-from jnf_jax.posteriors import compiling, hmc, product
 from jnf_jax.posteriors import flow as expert
+from jnf_jax.posteriors import hmc, product
 from jnf_jax.training import fit, sharding, step
 
 
@@ -64,7 +64,7 @@ def build(name: str, sampler: hmc.Config | None = None, rule: product.Kind = jnf
         product_rule=rule,
     )
     model = jnf.build(config, specs, networks=given)
-    return model, jax.jit(model.init)(jax.random.key(0))
+    return model, model.init(jax.random.key(0))
 
 
 def data(name: str, num: int) -> types.Batch:

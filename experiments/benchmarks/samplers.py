@@ -23,8 +23,8 @@ import optax
 import tyro
 
 from experiments.benchmarks import effective, ours, targets
-from jnf_jax import types
-from jnf_jax.posteriors import compiling, hmc, product
+from jnf_jax import compiling, types
+from jnf_jax.posteriors import hmc, product
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

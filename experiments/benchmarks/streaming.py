@@ -97,7 +97,7 @@ def training(data):
     """Returns a function that takes one call's steps, and waits for it."""
     model = jnf.build(jnf.Config(latent_dim=16, network=mlp.Config(hidden=(256,)), joint_hidden=(256,)), SPECS)
     stage, mesh, optimizer, key = model.stages[0], sharding.make_mesh(), fit.make_optimizer(CONFIG), jax.random.key(0)
-    params = jax.jit(model.init)(key)
+    params = model.init(key)
     options = {"batch_size": CONFIG.batch_size, "num_steps": CONFIG.steps_per_call, "total_steps": CONFIG.num_steps}
     call = step.make_train_call(stage, optimizer, mesh, streamed=feed.is_streamed(data), **options)
     batches = feed.calls(data, key, mesh, first_step=0, **options)

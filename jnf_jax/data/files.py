@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import pooch
 import requests
 
+from jnf_jax import cache
+
 _TIMEOUT = 20.0  # seconds without an answer
 
 
@@ -35,11 +37,6 @@ class RawFile:
     def __post_init__(self):
         if self.url is not None and self.sha256 is None:
             raise ValueError(f"Expected a checksum for what is downloaded, got none for {self.url}.")
-
-
-def cache_directory() -> pathlib.Path:
-    """Returns where everything is kept that can be made again: $JNF_CACHE_DIR, or ~/.cache/jnf_jax."""
-    return pathlib.Path(os.environ.get("JNF_CACHE_DIR") or pathlib.Path.home() / ".cache" / "jnf_jax")
 
 
 def find(*alternatives: RawFile) -> pathlib.Path:
@@ -97,11 +94,11 @@ def sha256(paths: Iterable[pathlib.Path]) -> dict[str, str]:
 
 def _places(file: RawFile) -> list[pathlib.Path]:
     root = os.environ.get("JNF_DATA_DIR")
-    return [*([pathlib.Path(root, file.name)] if root else []), cache_directory() / "raw" / file.name]
+    return [*([pathlib.Path(root, file.name)] if root else []), cache.directory() / "raw" / file.name]
 
 
 def _download(file: RawFile) -> pathlib.Path:
-    path = cache_directory() / "raw" / file.name
+    path = cache.directory() / "raw" / file.name
     fetch = pooch.HTTPDownloader(timeout=_TIMEOUT)
     try:
         found = pooch.retrieve(file.url, f"sha256:{file.sha256}", fname=path.name, path=path.parent, downloader=fetch)

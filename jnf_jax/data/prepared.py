@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jnf_jax import configs
+from jnf_jax import cache, configs
 from jnf_jax import specs as specs_lib
-from jnf_jax.data import files, source
+from jnf_jax.data import source
 
 _NOT_OF_EXAMPLES = ("likelihood", "scale", "type")
 _VERSION = "1.0.0"  # of how examples are made: raise it when that changes
@@ -97,7 +97,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self._identity = json.dumps(identity, sort_keys=True)
         self._feature_spec = features
         self._make = make
-        self.root = files.cache_directory() / "datasets" / name
+        self.root = cache.directory() / "datasets" / name
         digest = hashlib.sha256(self._identity.encode()).hexdigest()[:16]
         config = tfds.core.BuilderConfig(name=digest, version=_VERSION)
         type(self).BUILDER_CONFIGS = [config]  # one that the class does not know is warned about

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import distributions, objectives, types
+from jnf_jax import compiling, distributions, objectives, types
 from jnf_jax.models import base
 from jnf_jax.networks import modalities
 from jnf_jax.posteriors import mixture as mixtures
@@ -78,7 +78,7 @@ def build(parts: Parts, init: Callable[[types.Array], types.Params], stages: Seq
     return base.Model(
         specs=parts.modalities.specs,
         latent_dim=parts.latent_dim,
-        init=init,
+        init=compiling.once(init),
         stages=tuple(stages),
         sample_prior=jax.jit(
             lambda params, key, *, num_samples: parts.prior.sample(params, key, num_samples), static_argnames="num_samples"

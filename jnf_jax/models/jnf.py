@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import compiling, configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.flows import maf
 from jnf_jax.marginals import mixture
@@ -141,7 +141,7 @@ def build(
     return base.Model(
         specs=specs,
         latent_dim=config.latent_dim,
-        init=functools.partial(init, parts),
+        init=compiling.once(functools.partial(init, parts)),
         stages=stages(parts),
         sample_prior=jax.jit(functools.partial(sampled.sample_prior, parts.shared), static_argnames="num_samples"),
         sample_posterior=sampled.make_sampler(parts.shared),

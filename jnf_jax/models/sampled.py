@@ -15,10 +15,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import distributions, objectives, types
+from jnf_jax import compiling, distributions, objectives, types
 from jnf_jax.models import experts, joint
-from jnf_jax.posteriors import compiling, hmc, product
 from jnf_jax.posteriors import flow as expert
+from jnf_jax.posteriors import hmc, product
 
 
 @dataclasses.dataclass(frozen=True)

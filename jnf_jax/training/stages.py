@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jnf_jax import configs, keys, types
+from jnf_jax import compiling, configs, keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, processes, weights
@@ -67,7 +67,7 @@ def train(
     """
     check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
-    params = jax.jit(model.init)(keys.stream(key, "init"))
+    params = model.init(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
     for stage in model.stages:
         about = about_stage(stage, key, settings, digests)
@@ -221,7 +221,9 @@ def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
     """
     if weights.found(folder):
         return weights.read(model, folder)
-    params = jax.jit(model.init)(jax.random.key(0))
+    owned = {name for stage in model.stages for name in stage.trainable}
+    init = lambda key: {name: value for name, value in model.init(key).items() if name not in owned}
+    params = jax.eval_shape(model.init, jax.random.key(0)) | compiling.once(init)(jax.random.key(0))
     for stage in model.stages:
         best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
         if best is None:

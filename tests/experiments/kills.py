@@ -16,9 +16,10 @@ import time
 
 
 def main(folder: pathlib.Path, kills: int, seed: int, arguments: list[str]) -> None:
-    from experiments import experiment, train
+    from experiments import train
+    from jnf_jax import compiling
 
-    experiment.use_compilation_cache()
+    compiling.use_compilation_cache()
     rng = random.Random(seed)
 
     def begin(workdir):

@@ -7,21 +7,21 @@ import subprocess
 import sys
 
 import pytest
-import test_commands
+import scripts
 
 HERE = pathlib.Path(__file__).parent
 
 
 def kill(tmp_path, kills, *arguments):
     """Returns what was done, having checked that every run's finished weights are those of the run left alone."""
-    paths = os.pathsep.join(map(str, (test_commands.ROOT, HERE.parent / "training")))
+    paths = os.pathsep.join(map(str, (scripts.ROOT, HERE.parent / "training")))
     settings = {
-        **test_commands.environment(), "PYTHONPATH": paths, "JNF_CACHE_DIR": str(tmp_path / "cache"),
+        **scripts.environment(), "PYTHONPATH": paths, "JNF_CACHE_DIR": str(tmp_path / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }  # fmt: skip
     result = subprocess.run(
         [sys.executable, str(HERE / "kills.py"), str(tmp_path), str(kills), "0", *arguments],
-        cwd=test_commands.ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True,
+        cwd=scripts.ROOT, env=settings, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     done = json.loads(result.stdout.splitlines()[-1])
     print(done)
@@ -46,6 +46,6 @@ def test_50_kills_of_two_stages(tmp_path):
 
 @pytest.mark.slow
 def test_kills_of_the_command(tmp_path):
-    kill(tmp_path, 10, "linear_gaussian/jnf", *test_commands.SHORT)
+    kill(tmp_path, 10, "linear_gaussian/jnf", *scripts.SHORT)
     rows = [json.loads(line) for line in (tmp_path / "run0" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["stage"] == "joint"] == list(range(20, 401, 20))

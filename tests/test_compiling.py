@@ -1,14 +1,18 @@
-import functools
+import os
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax import types
+from jnf_jax import compiling, types
 from jnf_jax.flows import identity
-from jnf_jax.posteriors import compiling, hmc, product
+from jnf_jax.posteriors import hmc, product
 
+ROOT = pathlib.Path(__file__).parents[1]
 FLOW = identity.build(identity.Config(), 2)
 BASE = types.Gaussian(jnp.asarray([[[1.0, 0.0], [0.0, 1.0]]]), jnp.full((1, 2, 2), 0.5))
 CONFIG = hmc.Config(num_warmup=20, num_chains=2, max_leapfrog_steps=2)
@@ -42,9 +46,33 @@ def test_static_arguments_are_told_apart():
     assert [float(scaled(jnp.ones(()), factor=factor)) for factor in (2, 3)] == [2, 3]
 
 
+def test_a_program_that_runs_once_gives_what_a_fast_one_gives():
+    function = lambda key: jnp.tanh(jax.random.normal(key, (50, 3)) @ jnp.ones((3, 4)))
+    once = compiling.once(function)
+    np.testing.assert_allclose(once(jax.random.key(0)), jax.jit(function)(jax.random.key(0)), atol=1e-12)
+    assert jax.eval_shape(once, jax.random.key(0)).shape == (50, 4)
+
+
 @pytest.mark.parametrize("options", [{"xla_cpu_option_of_another_version": ""}, {}])
 def test_an_xla_that_does_not_know_the_option_is_left_alone(monkeypatch, options):
-    monkeypatch.setattr(compiling, "_OWN_PRODUCTS", options)
-    monkeypatch.setattr(compiling, "_understood", functools.cache(compiling._understood.__wrapped__))
+    monkeypatch.setattr(compiling, "_FOR_SMALL_PRODUCTS", options)
     assert float(compiling.jit(lambda x: x + 1)(jnp.ones(()))) == 2
-    assert compiling._understood() == (not options)
+    assert compiling._understood(tuple(options.items())) == (not options)
+
+
+CACHED = """
+import sys, jax, jax.numpy as jnp, jnf_jax
+jnf_jax.use_compilation_cache(*sys.argv[1:])
+jax.jit(lambda x: jnp.linalg.eigh(x @ x.T + jax.random.normal(jax.random.key(0), x.shape)))(jnp.ones((9, 9)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "expected"), [([], None, "cache/xla"), (["own"], None, "own"), (["own"], "set", "set")]
+)
+def test_compiled_programs_are_kept_where_one_wants_them(tmp_path, arguments, variable, expected):
+    settings = {**os.environ, "JNF_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    settings |= {} if variable is None else {"JAX_COMPILATION_CACHE_DIR": variable}
+    subprocess.run([sys.executable, "-c", CACHED, *arguments], cwd=tmp_path, env=settings, check=True)
+    assert list((tmp_path / expected).iterdir())
+    assert len({p.parts[len(tmp_path.parts)] for p in tmp_path.rglob("*")}) == 1

@@ -1,0 +1,66 @@
+"""Running the commands as a user does: in processes of their own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[2]
+SHORT = ["--data.num-train", "600", "--data.num-validation", "100", "--data.num-test", "60", "--model.flow.hidden", "8", "8",
+         "--training.joint.num-steps", "400", "--training.experts.num-steps", "400",
+         "--training.joint.batch-size", "32", "--training.experts.batch-size", "32",
+         "--training.joint.steps-per-call", "20", "--training.experts.steps-per-call", "20",
+         "--training.joint.calls-per-validation", "2", "--training.experts.calls-per-validation", "2"]  # fmt: skip
+
+
+def environment():
+    """A user's environment: one device, float32, a wide terminal, in which tables keep their headings whole."""
+    return {**os.environ, "COLUMNS": "200", "XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true"}
+
+
+def run(module, *arguments, check=True):
+    result = subprocess.run(
+        [sys.executable, "-m", f"experiments.{module}", *map(str, arguments)],
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    if check:
+        assert result.returncode == 0, result.stdout + result.stderr
+    return result
+
+
+def command(*arguments, cwd):
+    """Runs `jnf-jax` with nothing of the clone on the path but the package that it lies in."""
+    settings = {**environment(), "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "jnf_jax_experiments", *map(str, arguments)],
+        cwd=cwd, env=settings, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+
+
+def params_files(workdir):
+    """The finished stages, by the digests of their files' contents."""
+    import hashlib
+
+    import jax
+    import numpy as np
+
+    from experiments import experiment
+    from jnf_jax import configs
+    from jnf_jax.training import stages
+
+    config = experiment.load(workdir)
+    model = configs.build(config.model, configs.build(config.data, "train").specs)
+    leaves = jax.tree.leaves(stages.load(model, workdir))
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()
+
+
+def digest(workdir):
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'tests/experiments'); import scripts; "
+        "print(scripts.params_files(pathlib.Path(sys.argv[1])))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(workdir)], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()

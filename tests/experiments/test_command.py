@@ -1,0 +1,63 @@
+"""The command `jnf-jax`, away from the clone."""
+
+import subprocess
+import sys
+
+from scripts import ROOT, command, environment
+
+
+def test_the_command_lists_its_verbs_and_the_experiments(tmp_path):
+    out = command(cwd=tmp_path).stdout
+    for verb in ("train", "evaluate", "sample", "figures", "report", "sweep", "inference-gap", "list"):
+        assert f"  {verb} " in out
+    assert "settings" not in out
+    assert "polydigits/jnf" in command("list", cwd=tmp_path).stdout.splitlines()
+    wrong = command("trian", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "Did you mean 'train'?" in wrong.stderr
+
+
+def test_a_config_anywhere_is_trained_and_read_back(tmp_path):
+    import numpy as np
+
+    from experiments import experiment
+
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", a=rng.normal(size=(200, 4)), b=rng.normal(size=(200, 3)))
+    (tmp_path / "mine.py").write_text(OWN)
+    result = command("train", tmp_path / "mine.py", "--workdir", "run", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    config = experiment.load(tmp_path / "run")
+    assert config.data.specs["b"].shape == (3,)
+    assert command("sample", "--workdir", "run", "--observe", "a", cwd=tmp_path).returncode == 0
+    missing = command("train", "other.py", "--workdir", "run", cwd=tmp_path)
+    assert "got no file at 'other.py'" in missing.stderr
+    (tmp_path / "empty.py").write_text("")
+    assert "exports CONFIG" in command("train", "empty.py", "--workdir", "run", cwd=tmp_path).stderr
+
+
+OWN = """
+from experiments import experiment
+from jnf_jax import ModalitySpec
+from jnf_jax.data import arrays
+from jnf_jax.models import jnf
+from jnf_jax.networks import mlp
+from jnf_jax.training import fit
+
+short = fit.Config(num_steps=20, batch_size=16, steps_per_call=10)
+CONFIG = experiment.Config(
+    data=arrays.Config(path="mine.npz", specs={"a": ModalitySpec(shape=(4,)), "b": ModalitySpec(shape=(3,))}),
+    model=jnf.Config(latent_dim=2, network=mlp.Config(hidden=(8,))),
+    training={"joint": short, "experts": short},
+)
+"""
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    pipe = subprocess.Popen(
+        [sys.executable, "-m", "jnf_jax_experiments", "list"],
+        cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    pipe.stdout.close()
+    assert pipe.stderr.read() == ""
+    assert pipe.wait() == 1

@@ -1,0 +1,101 @@
+"""What is measured of a finished run, through the command line."""
+
+import dataclasses
+import json
+
+import pytest
+from scripts import run
+
+
+def test_chains_too_short_for_a_diagnosis_say_nothing():
+    import numpy as np
+
+    from experiments import evaluate, tables
+    from jnf_jax import types
+
+    values = {"acceptance": 0.8, "divergences": 0, "improper": False, "rhat": np.nan, "ess": np.nan}
+    info = types.Info(*(np.full(5, values.get(field, 0.1)) for field in types.Info._fields))
+    summary = evaluate.chain_summary(info, 1.5)
+    assert summary["share_below"] is None
+    assert summary["untrusted"]["rhat"] == []
+    assert tables.number(summary["rhat_largest"], ".3f") == "-"
+    told = evaluate.chain_summary(info._replace(rhat=np.array([1.0, 1.2, 2.0, np.nan, 1.0])), 1.5)
+    assert told["share_below"] == pytest.approx(0.6)
+    assert told["untrusted"]["rhat"] == [2, 3]
+    assert told["ess_median"] is None
+
+
+def test_evaluate_sample_and_figures(whole):
+    small = ["--num-observations", "30", "--num-prior", "50", "--num-likelihood", "10", "--num-importance", "20",
+             "--batch-size", "20", "--num-codes", "100", "--num-scored", "10"]  # fmt: skip
+    out = run("evaluate", "--workdir", whole, *small).stdout
+    assert "Coherence by subset size" in out
+    result = json.loads((whole / "evaluation.json").read_text())
+    assert set(result["classifier_accuracy"]) == {"x0", "x1", "x2"}
+    assert set(result["coherence"]["by_size"]) == {"1", "2"}
+    assert set(result["coherence"]["by_subset"]["x0+x2"]) == {"x1"}
+    assert 0 <= result["joint_coherence"] <= 1
+    assert set(result["joint_coherence_by_density"]) == {"prior", "mixture"}
+    assert set(result["frechet"]["distance"]["by_subset"]["x0+x2"]) == {"x1"}
+    assert result["frechet"]["num_generated"] == 30
+    assert set(result["reconstruction"]["x1"]) == {"mean_squared_error"}  # no image has no structural similarity
+    assert 0 < result["cluster_accuracy"] <= 1
+    values = result["log_likelihood"]
+    assert {"all", "x0", "x1", "x2", "rest given x0"} <= set(values)
+    assert values["rest given x0"] == pytest.approx(values["all"] - values["x0"])
+    assert result["elbo"] < 0
+    assert set(result["hmc"]["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
+    assert result["diversity"]["mean"] > 0
+    assert set(result["subset_score"]["by_size"]) == {"1", "2"}
+    assert result["subset_score"]["by_subset"]["x0+x2"]["standard_error"] > 0
+    run("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50")
+    long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
+    assert long["num_draws"] == 50
+    assert long["by_subset"]["x0+x1"]["share_below"] <= 1
+    assert set(long["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
+    run("inference_gap", "--workdir", whole, "--num-observations", "5", "--num-points", "41", "--num-partners", "5")
+    gap = json.loads((whole / "inference_gap.json").read_text())["by_subset"]
+    assert {"mean", "standard_error", "values", "floor"} <= set(gap["x0+x2"])
+    run("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3")
+    assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
+    run("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2")
+    run("report", whole, "--output", whole / "report.html")
+    assert "data:image/png" in (whole / "report.html").read_text()
+    pictures = {p.name for p in (whole / "figures").iterdir()}
+    assert pictures == {"losses.png", "any_to_any.png", "latent_space.png", "coherence.png", "chains.png"}
+
+
+def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
+    import jax
+
+    from experiments import evaluate, experiment
+
+    arguments = evaluate.Arguments(workdir=whole, chain_observations=5, chain_draws=50)
+    config = experiment.load(whole)
+    drawn = []
+    with jax.enable_x64(False):  # as the run was trained
+        first = next(evaluate.long_chains(arguments, config, {}))
+        assert list(first["by_subset"]) == ["x0+x1"]
+        monkeypatch.setattr(evaluate.coherence, "draw", lambda *a, **o: drawn.append(a[4]) or pytest.fail("stop"))
+        with pytest.raises(pytest.fail.Exception):
+            list(evaluate.long_chains(arguments, config, first))
+        with pytest.raises(pytest.fail.Exception):  # another question: everything is drawn again
+            list(evaluate.long_chains(dataclasses.replace(arguments, chain_draws=60), config, first))
+    assert drawn == [("x0", "x2"), ("x0", "x1")]
+
+
+def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
+    small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
+             "--num-prior", "50", "--subsets", "sizes:2", "--results", tmp_path]  # fmt: skip
+    out = run("product_gap", "--workdir", whole, "--arms", "published", "default", "direct", *small).stdout
+    assert "Products of experts, by size of the subset" in out
+    for arm in ("published", "default"):
+        (kept,) = tmp_path.rglob(f"{arm}/seed_0.json")
+        result = json.loads(kept.read_text())
+        assert result == json.loads((whole / "product_gap" / f"{arm}.json").read_text())
+        assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
+        assert len(result["gap"]["by_size"]["2"]["values"]) == 10
+        assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
+    wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
+    assert wrong.returncode == 2
+    assert "Expected arms of" in wrong.stderr
