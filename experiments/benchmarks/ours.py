@@ -18,7 +18,7 @@ from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import identity, made, maf
 from jnf_jax.models import jnf
 from jnf_jax.networks import base as networks_base
-from jnf_jax.networks import conv, mlp
+from jnf_jax.networks import conv, mlp, modalities
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import hmc, product
 from jnf_jax.training import fit, sharding, step
@@ -34,7 +34,12 @@ def start(num_threads: int) -> None:
     del num_threads
 
 
-def build(name: str, sampler: hmc.Config | None = None, rule: product.Kind = jnf.Config.product_rule):
+def build(
+    name: str,
+    sampler: hmc.Config | None = None,
+    rule: product.Kind = jnf.Config.product_rule,
+    precision: modalities.Precision = "float32",
+):
     """Returns the model of a setting and its parameters; with a `sampler`, it has a modality that is never observed.
 
     Without that, both of two modalities would be answered by the joint encoder, and not by the product.
@@ -62,6 +67,7 @@ def build(name: str, sampler: hmc.Config | None = None, rule: product.Kind = jnf
         joint_hidden=(512, 512),
         sampler=sampler or hmc.Config(),
         product_rule=rule,
+        precision=precision,
     )
     model = jnf.build(config, specs, networks=given)
     return model, model.init(jax.random.key(0))
@@ -88,12 +94,12 @@ def timed(compute: Callable[[], object]) -> float:
 
 def train(row: settings.Row) -> Callable[[int], float]:
     """Optimiser steps of one stage, on data that lie on the device; `run.flops()` counts those of a sample."""
-    setting = settings.SETTINGS[row.setting]
-    model, params = build(row.setting)
+    size = row.examples_per_step
+    model, params = build(row.setting, precision=row.precision)
     stage = next(stage for stage in model.stages if stage.name == row.what)
-    everything = fit.prepare(stage, params, data(row.setting, 10 * setting.batch_size), batch_size=setting.batch_size)
+    everything = fit.prepare(stage, params, data(row.setting, 10 * size), batch_size=size)
     optimizer = fit.make_optimizer(fit.Config(schedule="constant", clip_norm=None))
-    make = functools.partial(step.make_train_call, stage, optimizer, sharding.make_mesh(), batch_size=setting.batch_size)
+    make = functools.partial(step.make_train_call, stage, optimizer, sharding.make_mesh(), batch_size=size)
     state = fit.initial_train_state(stage, params, optimizer)
     frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     arguments = (frozen, jax.random.key(1), everything)
@@ -102,12 +108,12 @@ def train(row: settings.Row) -> Callable[[int], float]:
     def run(amount):
         nonlocal state
         begun = time.perf_counter()
-        for _ in range(amount // (setting.batch_size * settings.STEPS_PER_CALL)):
+        for _ in range(amount // (size * settings.STEPS_PER_CALL)):
             state, _ = call(state, *arguments)
         jax.block_until_ready(state)
         return time.perf_counter() - begun
 
-    run.flops = lambda: make(num_steps=1).lower(state, *arguments).compile().cost_analysis()["flops"] / setting.batch_size
+    run.flops = lambda: make(num_steps=1).lower(state, *arguments).compile().cost_analysis()["flops"] / size
     return run
 
 
@@ -131,7 +137,7 @@ def subset(row: settings.Row) -> Callable[[int], float]:
     published = {"rule": "prior"} if chain in ("reference", "published") else {}
     model, params = build(row.setting, hmc.REFERENCE if chain == "reference" else hmc.Config(), **published)
     names = list(model.specs)[: int(size)]
-    observed = {name: x for name, x in data(row.setting, settings.NUM_OBSERVATIONS).items() if name in names}
+    observed = {name: x for name, x in data(row.setting, row.num_observations).items() if name in names}
     compute = lambda: model.sample_posterior(params, jax.random.key(1), observed, num_samples=settings.NUM_DRAWS)
     jax.block_until_ready(compute())
     return lambda amount: timed(compute)

@@ -49,7 +49,16 @@ class Side:
     def __init__(self, python: pathlib.Path | str, side: str, row: settings.Row, **environment: str):
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115, lives as long as the worker
         self._process = subprocess.Popen(
-            [str(python), "-W", "ignore", "-m", "experiments.benchmarks.worker", side, row.name, str(os.cpu_count())],
+            [
+                str(python),
+                "-W",
+                "ignore",
+                "-m",
+                "experiments.benchmarks.worker",
+                side,
+                json.dumps(dataclasses.asdict(row)),
+                str(os.cpu_count()),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -87,7 +96,7 @@ def main() -> None:
     if peer is None:
         print(f"There is no {arguments.peer}: ours is measured alone.", flush=True)
     result = json.loads(arguments.output.read_text()) if arguments.output.exists() else {"rows": []}
-    result["machine"] = _machine()
+    result["machine"] = machine()
     with tempfile.TemporaryDirectory() as files:
         os.environ["BENCHMARK_FILES"] = files
         jobs = [(name, measure) for name, measure in _jobs(peer) if name.startswith(arguments.only)]
@@ -217,7 +226,8 @@ def _matrix_product_rate(size: int = 2_048, repeats: int = 9) -> float:
     return 2 * size**3 / statistics.median(ours.timed(lambda: multiply(matrix)) for _ in range(repeats))
 
 
-def _machine() -> dict:
+def machine() -> dict:
+    """Returns what is measured on."""
     model = ""
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

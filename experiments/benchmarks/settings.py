@@ -5,6 +5,7 @@ some amount of work, in the row's unit of work; the answer is the time it took.
 """
 
 import dataclasses
+import json
 from collections.abc import Mapping
 
 
@@ -54,6 +55,9 @@ class Row:
       amount: work asked for at once from us.
       peer_amount: work asked for at once from the peer; less where its cost is linear in it and it is slow; 0 where it has nothing like it.
       repeats: times that each side is asked, in turns.
+      batch_size: of training; None: the setting's.
+      precision: what our networks compute in.
+      num_observations: behind subset posteriors.
     """
 
     name: str
@@ -61,6 +65,9 @@ class Row:
     amount: int
     peer_amount: int
     repeats: int = 5
+    batch_size: int | None = None
+    precision: str = "float32"
+    num_observations: int = 100
 
     @property
     def kind(self) -> str:
@@ -77,10 +84,14 @@ class Row:
         """What of it."""
         return self.name.split("/")[2]
 
+    @property
+    def examples_per_step(self) -> int:
+        """Size of a batch of training."""
+        return self.batch_size or SETTINGS[self.setting].batch_size
+
 
 STEPS_PER_CALL = 10
-NUM_OBSERVATIONS = 100  # behind subset posteriors
-NUM_DRAWS = 10  # of each
+NUM_DRAWS = 10  # of each observation behind subset posteriors
 ITERATIONS, LEAPFROG_STEPS, STEP_SIZE = 100, 10, 0.01  # the reference's chain, and the peer's default
 TARGET_DRAWS = 4 * 500  # of each observation of an `ess` target, by us
 
@@ -110,6 +121,13 @@ def rows() -> list[Row]:
     subset += [Row(f"subset/polymnist_32/{size}_published", "chains", 1, 0, repeats=3) for size in (2, 4)]
     ess = [Row(f"ess/{target}/default", "runs", 1, 1, repeats=3) for target in TARGETS]
     return train + draws + subset + ess
+
+
+def find(name: str) -> Row:
+    """Returns the row of a name, or of fields as JSON."""
+    if name.startswith("{"):
+        return Row(**json.loads(name))
+    return next(row for row in rows() if row.name == name)
 
 
 TARGETS = {"gaussian_20": (20, 2), "gaussian_32": (32, 3), "curved_20": (20, 2)}  # dimension, number of experts

@@ -93,8 +93,8 @@ def prepare(row: settings.Row) -> Callable[[int], float]:
 
 def train(row: settings.Row) -> Callable[[int], float]:
     """Optimiser steps: the loop of its trainer without loader, logs and callbacks, on batches that lie in memory."""
-    model, setting = build(row.setting), settings.SETTINGS[row.setting]
-    everything = data(row.setting, 10 * setting.batch_size)
+    model, size = build(row.setting), row.examples_per_step
+    everything = data(row.setting, 10 * size)
     epoch = {"joint": 1, "experts": 2}[row.what]
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.train()
@@ -102,8 +102,8 @@ def train(row: settings.Row) -> Callable[[int], float]:
     def run(amount):
         wait()
         begun = time.perf_counter()
-        for step in range(amount // setting.batch_size):
-            rows = slice(step % 10 * setting.batch_size, (step % 10 + 1) * setting.batch_size)
+        for step in range(amount // size):
+            rows = slice(step % 10 * size, (step % 10 + 1) * size)
             batch = multivae.data.datasets.base.MultimodalBaseDataset({m: x[rows] for m, x in everything.data.items()})
             loss = model(batch, epoch=epoch).loss
             optimizer.zero_grad()
@@ -139,7 +139,7 @@ def draws(row: settings.Row) -> Callable[[int], float]:
 def subset(row: settings.Row) -> Callable[[int], float]:
     """Draws of a subset's posterior by its chain; the work is counted in its iterations."""
     model = build(row.setting).eval()
-    observed = data(row.setting, settings.NUM_OBSERVATIONS)
+    observed = data(row.setting, row.num_observations)
     names = list(observed.data)[: int(row.what.split("_")[0])]
 
     def run(amount):

@@ -1,6 +1,6 @@
 """One side of one row, in a process of its own.
 
-    python -m experiments.benchmarks.worker {ours,theirs} ROW THREADS
+    python -m experiments.benchmarks.worker {ours,theirs} ROW THREADS     (ROW: its name, or its fields as JSON)
 
 Reads a line, answers with a line of JSON: an amount of work -> the seconds it took; `flops` -> those of a unit of work; `trace PATH` -> the
 states of the last run's chains, written to PATH.
@@ -21,7 +21,7 @@ def main() -> None:
     side_name, row_name, num_threads = sys.argv[1:]
     side = importlib.import_module(f"experiments.benchmarks.{side_name}")
     side.start(int(num_threads))
-    row = next(row for row in settings.rows() if row.name == row_name)
+    row = settings.find(row_name)
     run = side.prepare(row)
     _answer({"ready": True, "versions": side.versions()})
     for line in sys.stdin:

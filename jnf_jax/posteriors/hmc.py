@@ -9,7 +9,7 @@ every chain wait for the longest), as many as a trajectory of the wanted length 
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import blackjax
 import jax
@@ -133,29 +133,68 @@ def sample(
     warmup_key, chain_key = jax.random.split(key)
     states = jax.vmap(lambda data, z: jax.vmap(lambda z: blackjax.hmc.init(z, lambda z: target(data, z)))(z))(data, starts)
     move = _transition(target, data, config)
+    num_windows = max(1, round(config.num_warmup / _WINDOW)) if config.adapt else 1
+    length = -(-config.num_warmup // num_windows)
+    num_warmup, num_draws = num_windows * length, config.draws_for(num_samples)
+    keys = jnp.concatenate([_nested_keys(warmup_key, num_windows, length), _nested_keys(chain_key, num_draws, config.thinning)])
     if config.adapt:
-        states, step_size, variance = _warm_up(move, warmup_key, states, variance, config)
+        tuning = _begin_tuning(jnp.full(variance.shape[:1], variance.shape[-1] ** -0.25, variance.dtype), variance)
     else:
-        step_size = jnp.full(len(starts), config.step_size, starts.dtype)
-        variance = jnp.ones_like(variance)
-        states, _ = jax.lax.scan(
-            lambda s, k: (move(k, s, step_size, variance)[0], None), states, jax.random.split(warmup_key, config.num_warmup)
+        tuning = _begin_tuning(jnp.full(len(starts), config.step_size, starts.dtype), jnp.ones_like(variance))
+    num_iterations = num_draws * config.thinning
+    trace = _Trace(
+        positions=jnp.zeros((num_draws, *starts.shape), starts.dtype),
+        log_density=jnp.zeros((num_iterations, *starts.shape[:2]), states.logdensity.dtype),
+        acceptance=jnp.zeros((num_iterations, len(starts)), starts.dtype),
+        divergences=jnp.zeros((num_iterations, len(starts)), int),
+    )
+
+    def iterate(i, carry):
+        # Warm-up and what comes after it are one loop, so that the chains' step is compiled once.
+        states, tuning, trace = carry
+        states, info = move(keys[i], states, tuning.step_size, tuning.variance)
+        if config.adapt:
+            tune = lambda tuning: _tune(tuning, i, length, num_warmup, info, states.position, config.target_acceptance)
+            tuning = jax.lax.cond(i < num_warmup, tune, lambda tuning: tuning, tuning)
+        after = jnp.maximum(i - num_warmup, 0)  # what warm-up writes is overwritten
+        trace = _Trace(
+            positions=trace.positions.at[after // config.thinning].set(states.position),
+            log_density=trace.log_density.at[after].set(states.logdensity),
+            acceptance=trace.acceptance.at[after].set(info.acceptance_rate.mean(1)),
+            divergences=trace.divergences.at[after].set(info.is_divergent.sum(1)),
         )
+        return states, tuning, trace
 
-    def step(states, key):
-        states, info = move(key, states, step_size, variance)
-        return states, (states.logdensity, info.acceptance_rate.mean(1), info.is_divergent.sum(1))
-
-    def thinned(states, key):
-        states, trace = jax.lax.scan(step, states, jax.random.split(key, config.thinning))
-        return states, (states.position, trace)
-
-    states, (draws, trace) = jax.lax.scan(thinned, states, jax.random.split(chain_key, config.draws_for(num_samples)))
-    log_density, acceptance, divergences = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), trace)
+    states, tuning, trace = jax.lax.fori_loop(0, len(keys), iterate, (states, tuning, trace))
     # draws [N, B, C, D] -> [C N, B, D]: the chains' last draws come first, so that few draws come from different chains
-    draws = draws[::-1].swapaxes(1, 2).reshape(-1, starts.shape[0], starts.shape[2])[:num_samples]
-    info = _info(log_density, acceptance, divergences, step_size)
+    draws = trace.positions[::-1].swapaxes(1, 2).reshape(-1, starts.shape[0], starts.shape[2])[:num_samples]
+    info = _info(trace.log_density, trace.acceptance, trace.divergences, tuning.step_size)
     return draws, states.position, info
+
+
+class _Trace(NamedTuple):
+    """What is kept of chains."""
+
+    positions: types.Array  # [draws, B, C, D]
+    log_density: types.Array  # [iterations, B, C]
+    acceptance: types.Array  # [iterations, B], means over chains
+    divergences: types.Array  # [iterations, B], of all chains
+
+
+class _Tuning(NamedTuple):
+    """What warm-up tunes, and what it goes by."""
+
+    step_size: types.Array  # [B]
+    variance: types.Array  # [B, D] the metric
+    averaging: Any  # dual averaging's state, leaves [B]
+    count: types.Array  # [] states of a chain in the second half of the window, so far
+    mean: types.Array  # [B, D] of them
+    squares: types.Array  # [B, D] sum of their squared deviations
+
+
+def _nested_keys(key: types.Array, num: int, each: int) -> types.Array:
+    """Returns num times each keys, in one row."""
+    return jax.vmap(lambda key: jax.random.split(key, each))(jax.random.split(key, num)).reshape(-1)
 
 
 def by_chain(draws: types.Array, num_chains: int) -> types.Array:
@@ -202,37 +241,41 @@ def _transition(target: Target, data: Any, config: Config):
     return move
 
 
-def _warm_up(move, key, states, variance, config: Config):
-    """Returns the states after warm-up, the step size `[B]` and the variance `[B, D]`."""
-    num_windows = max(1, round(config.num_warmup / _WINDOW))
-    length = -(-config.num_warmup // num_windows)
-    init, update, final = step_size_adaptation.dual_averaging_adaptation(config.target_acceptance)
-
-    def window(carry, xs):
-        states, step_size, variance = carry
-        key, last = xs
-
-        def step(carry, key):
-            states, averaging = carry
-            states, info = move(key, states, jnp.exp(averaging.log_step_size), variance)
-            acceptance = jnp.nan_to_num(info.acceptance_rate).mean(1)
-            averaging = jax.vmap(update)(averaging, acceptance)
-            return (states, averaging), states.position
-
-        (states, averaging), positions = jax.lax.scan(step, (states, jax.vmap(init)(step_size)), jax.random.split(key, length))
-        # a metric learnt in the last window would have no step size of its own
-        variance = jnp.where(last, variance, _pooled_variance(positions[length // 2 :], variance))
-        return (states, jax.vmap(final)(averaging), variance), None
-
-    start = jnp.full(variance.shape[:1], variance.shape[-1] ** -0.25, variance.dtype)
-    windows = (jax.random.split(key, num_windows), jnp.arange(num_windows) == num_windows - 1)
-    return jax.lax.scan(window, (states, start, variance), windows)[0]
+def _begin_tuning(step_size: types.Array, variance: types.Array) -> _Tuning:
+    """Returns the state before a window, given the step size `[B]` and the metric `[B, D]`."""
+    init, _, _ = step_size_adaptation.dual_averaging_adaptation(0.0)
+    nothing = jnp.zeros_like(variance)
+    return _Tuning(step_size, variance, jax.vmap(init)(step_size), jnp.zeros((), variance.dtype), nothing, nothing)
 
 
-def _pooled_variance(positions: types.Array, guess: types.Array, *, weight: float = 10.0) -> types.Array:
-    """Returns the variance `[B, D]` over iterations and chains of `[N, B, C, D]`, shrunk towards `guess`."""
-    num = positions.shape[0] * positions.shape[2]
-    return (num * positions.var(axis=(0, 2)) + weight * guess) / (num + weight)
+def _tune(
+    tuning: _Tuning, i: types.Array, length: int, num_warmup: int, info, positions: types.Array, target_acceptance: float
+) -> _Tuning:
+    """Returns the state after iteration `i`, which ended at positions `[B, C, D]`, of windows of `length` iterations."""
+    _, update, final = step_size_adaptation.dual_averaging_adaptation(target_acceptance)
+    averaging = jax.vmap(update)(tuning.averaging, jnp.nan_to_num(info.acceptance_rate).mean(1))
+    counted = (i % length >= length // 2).astype(tuning.count.dtype)
+    tuning = _count(tuning, positions, counted)._replace(averaging=averaging, step_size=jnp.exp(averaging.log_step_size))
+    # a metric learnt in the last window would have no step size of its own
+    variance = jnp.where(i == num_warmup - 1, tuning.variance, _pooled_variance(tuning))
+    ended = i % length == length - 1
+    following = _begin_tuning(jax.vmap(final)(averaging), variance)
+    return jax.tree.map(lambda new, old: jnp.where(ended, new, old), following, tuning)
+
+
+def _count(tuning: _Tuning, positions: types.Array, counted: types.Array) -> _Tuning:
+    """Returns the state with the moments of positions `[B, C, D]` added, once or not at all (Chan et al., 1979)."""
+    num = counted * positions.shape[1]
+    total = tuning.count + num
+    change = positions.mean(1) - tuning.mean
+    share = num / jnp.maximum(total, 1)
+    squares = tuning.squares + counted * positions.shape[1] * positions.var(1) + change**2 * tuning.count * share
+    return tuning._replace(count=total, mean=tuning.mean + share * change, squares=squares)
+
+
+def _pooled_variance(tuning: _Tuning, *, weight: float = 10.0) -> types.Array:
+    """Returns the variance `[B, D]` over the states counted, shrunk towards the metric they were drawn under."""
+    return (tuning.squares + weight * tuning.variance) / (tuning.count + weight)
 
 
 def _info(log_density, acceptance, divergences, step_size) -> types.Info:

@@ -1,11 +1,13 @@
+import dataclasses
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scripts
 
-from experiments.benchmarks import effective, run, settings, targets
+from experiments.benchmarks import accelerator, effective, run, settings, targets
 from jnf_jax import types
 from jnf_jax.flows import identity
 from jnf_jax.posteriors import product
@@ -43,3 +45,55 @@ def test_the_committed_results_hold_every_row():
     names = {row["name"] for row in RESULTS["rows"]}
     assert {row.name for row in settings.rows()} <= names, "run `make bench` again"
     assert {name.split("/")[0] for name in names} == {"train", "draws", "subset", "ess", "start", "memory"}
+
+
+def test_an_accelerator_is_measured_in_one_go_here_at_a_small_size(tmp_path):
+    path = tmp_path / "accelerator.json"
+    scripts.run("benchmarks.accelerator", "--small", "--output", path, "--only", "train/mnist_svhn_mlp/joint")
+    result = json.loads(path.read_text())
+    assert set(result["peaks"]) == {"float32", "bfloat16"}
+    assert not result["left_out"]
+    assert {(row["name"], row["precision"]) for row in result["rows"]} == {
+        ("train/mnist_svhn_mlp/joint", "float32"), ("train/mnist_svhn_mlp/joint", "bfloat16"),
+    }  # fmt: skip
+    for row in result["rows"]:
+        assert "error" not in row
+        assert row["ours"] > 0
+        assert row["share_of_the_peak"] > 0
+
+
+@pytest.mark.slow
+def test_all_rows_run_here_at_a_small_size(tmp_path):
+    path = tmp_path / "accelerator.json"
+    scripts.run("benchmarks.accelerator", "--small", "--output", path)
+    result = json.loads(path.read_text())
+    assert not result["left_out"]
+    assert [row["name"] for row in result["rows"] if "error" in row] == []
+    assert {row["name"].split("/")[0] for row in result["rows"]} == {"train", "subset"}
+
+
+def test_a_row_that_does_not_fit_costs_no_other(monkeypatch):
+    def too_large(row):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand much more")
+
+    monkeypatch.setattr(accelerator.ours, "prepare", too_large)
+    row = next(accelerator.rows(small=True))
+    found = accelerator.measure(row, None, {"float32": 1.0, "bfloat16": 1.0})
+    assert found["error"] == "RESOURCE_EXHAUSTED: out of memory"
+    assert "ours" not in found
+    assert found["batch_size"] == row.batch_size
+    assert "failed" in accelerator._line(found)
+
+
+def test_rows_that_the_minutes_do_not_suffice_for_are_named(tmp_path):
+    path = tmp_path / "accelerator.json"
+    scripts.run("benchmarks.accelerator", "--small", "--output", path, "--minutes", "0")
+    result = json.loads(path.read_text())
+    assert len(result["left_out"]) == len(list(accelerator.rows(small=True)))
+    assert "train/mnist_svhn_mlp/joint batch_size=32 precision=float32" in result["left_out"]
+
+
+def test_a_worker_is_told_a_row_that_is_in_no_list():
+    row = settings.Row("train/mnist_svhn_mlp/joint", "samples", 640, 640, batch_size=64, precision="bfloat16")
+    assert settings.find(json.dumps(dataclasses.asdict(row))) == row
+    assert settings.find("train/mnist_svhn_mlp/joint").examples_per_step == 128

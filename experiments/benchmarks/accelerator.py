@@ -1,0 +1,212 @@
+"""Measures what only an accelerator shows, in one go, and writes results as they come.
+
+    python -m experiments.benchmarks.accelerator --minutes 9 --output accelerator.json [--peer PATH_TO_PYTHON] [--small]
+
+Needs no network and no data. Training rows double their batch until that gains less than a tenth; chains run for 100 to 10,000 observations.
+Where `peer` has torch and MultiVae, MultiVae is asked for the same, each row in a process of its own. The most telling rows come first, and
+those that the minutes did not suffice for are listed in the results. README.md says what to bring to a machine without a network.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Iterator
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the peer wants some of the memory too
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from experiments.benchmarks import ours, run, settings
+
+_BATCHES = (128, 512, 2_048, 8_192)
+_LEAST_GAIN = 1.1  # in samples a second, for four times the batch
+_OBSERVATIONS = (100, 1_000, 10_000)
+_PRODUCT_SIZE = 8_192
+_RESERVE = 20.0  # seconds that no row is begun in
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Measures what only an accelerator shows.
+
+    Attributes:
+      minutes: no row is begun after them.
+      output: where the results go, after each row.
+      peer: Python of an environment with torch and experiments/benchmarks/requirements.txt; None: ours is measured alone.
+      only: beginnings of the names of the rows to run.
+      small: sizes that a CPU manages, to try the program.
+    """
+
+    minutes: float = 9.0
+    output: pathlib.Path = pathlib.Path("accelerator.json")
+    peer: pathlib.Path | None = None
+    only: tuple[str, ...] = ("",)
+    small: bool = False
+
+
+def main() -> None:
+    """Runs the script."""
+    arguments = tyro.cli(Arguments, prog="python -m experiments.benchmarks.accelerator")
+    if arguments.peer is not None and not arguments.peer.exists():
+        raise ValueError(f"Expected the Python of an environment with torch, got no file at {arguments.peer}.")
+    end = time.monotonic() + 60 * arguments.minutes
+    result = {
+        "machine": run.machine(),
+        "versions": ours.versions(),
+        "peaks": peaks(arguments.small),
+        "rows": [],
+        "left_out": [],
+    }
+    saturated: set[str] = set()  # training rows whose batch need not grow any more
+    best: dict[str, float] = {}
+    for row in rows(arguments.small):
+        if not row.name.startswith(arguments.only) or _series(row) in saturated:
+            continue
+        if time.monotonic() > end - _RESERVE:
+            result["left_out"].append(_label(row))
+            continue
+        found = measure(row, arguments.peer, result["peaks"])
+        result["rows"].append(found)
+        print(_line(found), flush=True)
+        if row.kind == "train":
+            if found.get("ours", 0) < _LEAST_GAIN * best.get(_series(row), 0) or "error" in found:
+                saturated.add(_series(row))
+            best[_series(row)] = max(found.get("ours", 0), best.get(_series(row), 0))
+        _write(arguments.output, result)
+    _write(arguments.output, result)
+    print(f"written: {arguments.output}; {len(result['left_out'])} rows left out for want of time")
+
+
+def rows(small: bool) -> Iterator[settings.Row]:
+    """Yields the rows, the most telling ones first."""
+    batches, observations = ((32, 64), (5,)) if small else (_BATCHES, _OBSERVATIONS)
+    names = ("mnist_svhn_mlp",) if small else tuple(settings.SETTINGS)
+    calls = 1 if small else 5
+
+    def train(setting, stage, precision):
+        for size in batches:
+            amount = calls * settings.STEPS_PER_CALL * size
+            yield settings.Row(
+                f"train/{setting}/{stage}", "samples", amount, amount if precision == "float32" else 0,
+                repeats=3, batch_size=size, precision=precision,
+            )  # fmt: skip
+
+    def subset(setting, what):
+        for number in observations:
+            peer = settings.ITERATIONS // 10 if number == observations[0] and not what.endswith("published") else 0
+            yield settings.Row(f"subset/{setting}/{what}", "chains", 1, peer, repeats=3, num_observations=number)
+
+    def draws(setting):
+        for number in observations:
+            yield settings.Row(f"draws/{setting}/1", "draws", number, number, repeats=3)
+
+    first = names[0] if small else "polymnist_512"
+    yield from train(first, "joint", "float32")
+    yield from train(first, "joint", "bfloat16")
+    yield from train(first, "experts", "float32")
+    for setting, whats in {"mnist_svhn_mlp": ("2_default",), "polymnist_32": ("2_default", "4_default", "2_reference")}.items():
+        for what in whats if setting in names else ():
+            yield from subset(setting, what)
+    if not small:
+        yield from subset("polymnist_512", "2_default")
+    for setting in ("polymnist_32", "polymnist_512"):
+        if setting in names:
+            yield from draws(setting)
+    for setting in names:
+        if setting != first:
+            for precision in ("float32", "bfloat16"):
+                for stage in ("joint", "experts"):
+                    yield from train(setting, stage, precision)
+
+
+def measure(row: settings.Row, peer: pathlib.Path | None, peaks: dict[str, float]) -> dict:
+    """Returns what a row takes on both sides; an error in place of numbers where a side could not do it."""
+    found = {"name": row.name, "unit": row.unit, "amount": row.amount} | _about(row)
+    begun = time.perf_counter()
+    try:
+        ask = ours.prepare(row)
+        ask(row.amount)
+        found["seconds_to_first_result"] = time.perf_counter() - begun
+        seconds = [ask(row.amount) for _ in range(row.repeats)]
+        found["seconds"] = seconds
+        found["ours"] = _value(row, row.amount, statistics.median(seconds))
+        if hasattr(ask, "flops"):
+            found["flops"] = ask.flops()
+            found["share_of_the_peak"] = found["flops"] * found["ours"] / peaks[row.precision]
+    except Exception as error:  # too little memory above all: what fits has been measured, and the rest goes on
+        found["error"] = str(error).split("\n")[0][:200]
+    if memory := jax.devices()[0].memory_stats():
+        found["peak_bytes_so_far"] = memory["peak_bytes_in_use"]
+    if peer is not None and row.peer_amount:
+        found |= _measure_peer(row, peer)
+    if "theirs" in found and "ours" in found:
+        found["ratio"] = found["theirs"] / found["ours"] if row.kind == "subset" else found["ours"] / found["theirs"]
+    return found
+
+
+def _measure_peer(row: settings.Row, peer: pathlib.Path) -> dict:
+    try:
+        with contextlib.closing(run.Side(peer, "theirs", row)) as side:
+            if row.kind != "subset":
+                side.ask(str(row.peer_amount))
+            seconds = statistics.median(side.ask(str(row.peer_amount))["seconds"] for _ in range(row.repeats))
+    except (RuntimeError, BrokenPipeError) as error:
+        return {"peer_error": str(error).strip().split("\n")[-1][:200]}
+    if row.kind == "subset":  # its cost is linear in its iterations
+        seconds *= settings.ITERATIONS / row.peer_amount
+    return {"theirs": _value(row, row.peer_amount, seconds), "peer_versions": side.versions}
+
+
+def peaks(small: bool) -> dict[str, float]:
+    """Returns the floating-point operations a second of a large matrix product, by what it computes in."""
+    size = 256 if small else _PRODUCT_SIZE
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        matrix = jax.random.normal(jax.random.key(0), (size, size), precision)
+        multiply = jax.jit(jnp.matmul)
+        jax.block_until_ready(multiply(matrix, matrix))
+        found[precision] = 2 * size**3 / statistics.median(ours.timed(lambda m=matrix: multiply(m, m)) for _ in range(9))
+    return found
+
+
+def _value(row: settings.Row, amount: int, seconds: float) -> float:
+    """Returns a rate, of subset posteriors the seconds themselves."""
+    return seconds if row.kind == "subset" else amount / seconds
+
+
+def _series(row: settings.Row) -> str:
+    """Returns what the rows of one series, which differ in their batch, have in common."""
+    return f"{row.name} {row.precision}"
+
+
+def _about(row: settings.Row) -> dict:
+    if row.kind == "train":
+        return {"batch_size": row.examples_per_step, "precision": row.precision}
+    return {"num_observations": row.num_observations if row.kind == "subset" else row.amount}
+
+
+def _label(row: settings.Row) -> str:
+    return " ".join([row.name, *(f"{name}={value}" for name, value in _about(row).items())])
+
+
+def _line(found: dict) -> str:
+    about = " ".join(str(found[name]) for name in ("batch_size", "precision", "num_observations") if name in found)
+    value = f"{found['ours']:.4g}" if "ours" in found else f"failed: {found.get('error')}"
+    share = f", {found['share_of_the_peak']:.2f} of the peak" if "share_of_the_peak" in found else ""
+    theirs = f", theirs {found['theirs']:.4g}, ratio {found['ratio']:.2f}" if "ratio" in found else ""
+    return f"{found['name']} {about}: {value}{share}{theirs}"
+
+
+def _write(path: pathlib.Path, result: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
