@@ -136,7 +136,7 @@ class Directory:
         """Returns the newest whole state, None where no step was ever finished.
 
         Args:
-          like: a state of the same structure, shapes and types, placed where the restored one shall be.
+          like: a state of the same structure, shapes and types, placed where the restored one shall be, or its shapes with shardings.
 
         Raises:
           ValueError: if the saved leaves differ from those of `like` (the first one is named), or belong to something else.

@@ -223,7 +223,9 @@ def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
         return weights.read(model, folder)
     owned = {name for stage in model.stages for name in stage.trainable}
     init = lambda key: {name: value for name, value in model.init(key).items() if name not in owned}
-    params = jax.eval_shape(model.init, jax.random.key(0)) | compiling.once(init)(jax.random.key(0))
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+    params = jax.tree.map(like, jax.eval_shape(model.init, jax.random.key(0))) | compiling.once(init)(jax.random.key(0))
     for stage in model.stages:
         best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
         if best is None:
