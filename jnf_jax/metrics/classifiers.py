@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnf_jax import configs, distributions, keys, types
+from jnf_jax import compiling, configs, distributions, keys, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
@@ -86,7 +86,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
         return sum(losses.values()), losses
 
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
-    return Classifiers(init=init, judge=jax.jit(judge, static_argnums=1), stage=stage)
+    return Classifiers(init=compiling.once(init), judge=jax.jit(judge, static_argnums=1), stage=stage)
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:
