@@ -119,6 +119,10 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     result: dict = {"num_samples": arguments.num_samples, "seed": arguments.seed, "subsets": arguments.subsets}
     with writers.Progress() as progress:
         judges, judge_params, real = None, {}, {}
+        if len(test) < len(data["test"]):
+            progress.say(
+                f"{len(data['test']) - len(test)} of {len(data['test'])} test examples lack a modality and are left out"
+            )
         if test.labels is not None:
             judges, judge_params = classifier_cache.trained(config, data, progress)
             real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in test.arrays.items()}

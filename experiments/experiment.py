@@ -20,6 +20,7 @@ import pathlib
 import platform
 import shutil
 import sys
+import traceback
 import types
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -29,6 +30,7 @@ import jax
 import tyro
 
 import jnf_jax
+from experiments import listing
 from jnf_jax import compiling, configs
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers as classifiers_lib
@@ -63,17 +65,11 @@ class Config(configs.Component):
     classifiers: classifiers_lib.Config = classifiers_lib.Config()
 
 
-def names() -> list[str]:
-    """Returns the names of all experiments: `data set/model`, the files under experiments/configs."""
-    folder = pathlib.Path(__file__).parent / "configs"
-    return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.glob("*/*.py") if p.stem != "__init__")
-
-
 def find(name: str, *, quick: bool = False) -> Config:
     """Returns the config of an experiment, or its size for two CPU cores.
 
     Args:
-      name: one of `names()`, or the path of a Python file, anywhere, that exports `CONFIG` (and `QUICK`, where it has such a size).
+      name: one of `listing.names()`, or the path of a Python file, anywhere, that exports `CONFIG` (and `QUICK`, where it has such a size).
       quick: whether the size for two CPU cores is wanted.
 
     Raises:
@@ -90,10 +86,10 @@ def find(name: str, *, quick: bool = False) -> Config:
 
 
 def _module(name: str) -> types.ModuleType:
-    if name in names():
+    if name in (known := listing.names()):
         return importlib.import_module(f"experiments.configs.{name.replace('/', '.')}")
     if not name.endswith(".py"):
-        near = difflib.get_close_matches(name, names(), n=1)
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "`jnf-jax list` lists them."
         raise ValueError(f"Expected the name of an experiment, or the path of a file that exports CONFIG, got {name!r}: {hint}")
     path = pathlib.Path(name)
@@ -102,7 +98,14 @@ def _module(name: str) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(f"_config_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # where `configs` looks up what its classes' annotations name
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        if str(error).startswith("Expected"):
+            raise
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"{name}:{getattr(error, 'lineno', None) or (lines or ['?'])[-1]}"
+        raise ValueError(f"Expected an experiment file that runs, got {type(error).__name__} at {where}: {error}.") from error
     return module
 
 

@@ -55,6 +55,10 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     config = experiment.load(workdir)
     model, _ = experiment.build(config)
     params = stages.load(model, workdir)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
     weights.save(output, params, config=config.model, specs=model.specs)
     checkpoint.write_json(output / "config.json", configs.to_json(config))
     environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))

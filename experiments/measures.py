@@ -166,8 +166,8 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     result["coherence"] = _by_size_and_subset(coherent)
     if any((distances := of("frechet")).values()):
         result["frechet"] = _frechet(run, distances)
-    if varied := labelled("diversity"):
-        values = [value for targets in varied.values() for value in targets.values()]
+    varied = labelled("diversity")
+    if values := [value for targets in varied.values() for value in targets.values()]:
         result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
     return result
 
@@ -275,7 +275,7 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
 def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
     few = codes_lib.take(z, np.s_[:, :_MOST_FOR_DIVERSITY])
     images = coherence.as_data(run.model, run.model.decode(run.params, few))
-    return {
+    found = {
         name: diversity.diversity(
             np.asarray(images[name]).swapaxes(0, 1),
             run.test.labels[:_MOST_FOR_DIVERSITY],
@@ -284,3 +284,4 @@ def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
         )
         for name in targets
     }
+    return {name: value for name, value in found.items() if not np.isnan(value)}  # a class may fix a modality

@@ -136,7 +136,10 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     """Returns the grid of one subset."""
     key = keys.stream(jax.random.key(arguments.seed), subsets.label(subset))
     num = arguments.num_observations
-    rows = (arguments.first + np.arange(num)) % len(test)
+    having = np.flatnonzero(test.having(subset))
+    if not len(having):
+        raise ValueError(f"Expected a test example that has {', '.join(subset)}, got none.")
+    rows = having[(arguments.first + np.arange(num)) % len(having)]
     observed = {name: test.arrays[name][rows] for name in subset}
     if subset:
         z, _ = model.sample_posterior(params, key, observed, num_samples=arguments.num_samples)
@@ -152,9 +155,10 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
             see = functools.partial(pictures.tile, spec, limits=scales[name])
             draws = drawn[name][:, i]
             if subset:
-                first = see(real[name][i])
+                truth = real[name][i] if test.having((name,))[rows[i]] else None
+                first = None if truth is None else see(truth)
                 shown = [pictures.framed(first) if name in subset else first]
-                shown += [see(x, truth=real[name][i], draws=draws) for x in draws]
+                shown += [see(x, truth=truth, draws=draws) for x in draws]
             else:
                 shown = [see(x) for x in draws]
             block.append((pictures.caption(name, spec, scales[name]), shown))
@@ -164,6 +168,8 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
             blocks, title="Draws from the prior (of the marginal fitted to the codes, where the model has one)"
         )
     title = f"Draws given {', '.join(subset)} (framed)."
+    if test.masks:
+        title += " No tile: not measured."
     if any(pictures.kind(spec) in ("bars", "curve", "words") for spec in model.specs.values()):
         title += " Blue: draw. Orange: test example. Grey: 5th to 95th percentile of draws."
     headings = ["test", *(f"draw {n + 1}" for n in range(arguments.num_samples))]
@@ -174,9 +180,9 @@ def _canonical(
     modalities: specs.Specs, test: source.Source, rows: np.ndarray, *, num_scaled: int = 500
 ) -> tuple[dict[str, pictures.Limits], dict[str, np.ndarray]]:
     """Returns the range of every modality's tiles, and the chosen test examples."""
-    part = test.take(num_scaled).arrays
     see = lambda name, x: np.asarray(distributions.canonical(modalities[name], x))
-    scales = {name: pictures.limits(spec, see(name, part[name])) for name, spec in modalities.items()}
+    measured = {name: test.arrays[name][np.flatnonzero(test.having((name,)))[:num_scaled]] for name in modalities}
+    scales = {name: pictures.limits(spec, see(name, measured[name])) for name, spec in modalities.items()}
     return scales, {name: see(name, test.arrays[name][rows]) for name in modalities}
 
 

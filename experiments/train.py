@@ -42,6 +42,7 @@ def main() -> int:
     arguments, overrides = parser.parse_known_args()
     if arguments.experiment is None:
         parser.print_help()
+        print("\nName an experiment to see its settings: jnf-jax train polydigits/jnf --help")
         return 0 if {"-h", "--help", "--help-all"} & set(overrides) else 2
     wants_help = {"-h", "--help", "--help-all"} & set(overrides)
     if not wants_help:
@@ -108,6 +109,7 @@ def train(
     model, data = experiment.build(config)
     stages.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
+    begun_before = not overwrite and (workdir / "config.json").exists()
 
     def begin() -> None:
         if taken is not None:
@@ -162,6 +164,8 @@ def train(
                 say(f"passed over: {line}")
             if step:
                 progress.say(f"stage {stage}: continuing at step {step}")
+            elif begun_before and stage in config.training:
+                progress.say(f"stage {stage}: no checkpoint yet, starting at step 0")
 
         try:
             _, complete = stages.train(

@@ -40,9 +40,9 @@ def run() -> None:
         return
     verb, *rest = sys.argv[1:]
     if verb == _LIST:
-        from experiments import experiment
+        from experiments import listing
 
-        print("\n".join(experiment.names()))
+        print("\n".join(listing.names()))
         return
     known = verbs()
     if verb not in known:

@@ -6,13 +6,13 @@ import sys
 import jax
 import pytest
 
-from experiments import experiment
+from experiments import experiment, listing
 from jnf_jax import configs, keys, subsets
 from jnf_jax.flows import coupling, maf
 from jnf_jax.models import jnf
 
 
-@pytest.mark.parametrize("name", experiment.names())
+@pytest.mark.parametrize("name", listing.names())
 def test_every_experiment_survives_json_and_builds(name):
     config = experiment.find(name)
     again = configs.from_json(json.loads(json.dumps(configs.to_json(config))))

@@ -59,6 +59,7 @@ def divided(
     *,
     keys: Sequence[Any],
     counts: bool = False,
+    columns: Mapping[str, Sequence[str]] | None = None,
     test: np.ndarray | None = None,
 ) -> source.Source:
     """Returns one split of arrays that were read.
@@ -71,6 +72,7 @@ def divided(
       masks: modality -> `[N]` bool, whether an example has it.
       keys: the examples' names, for messages.
       counts: whether whole numbers of 0 and more are counts.
+      columns: modality -> the names of its entries, where they have some.
       test: numbers of the examples kept for testing; None: they are drawn.
 
     Raises:
@@ -91,7 +93,7 @@ def divided(
         train = rows["train"][there[rows["train"]]]
         if not len(train):
             raise ValueError(f"Expected modality {name!r} in some training example, got it in none.")
-        specs[name], made[name] = _modality(config, name, x, there, train, counts=counts)
+        specs[name], made[name] = _modality(config, name, x, there, train, counts=counts, columns=(columns or {}).get(name))
     return arrays_lib.splits(
         specs, made, None if labels is None else classes(labels), masks=masks or None, config=config, rows=rows
     )[split]
@@ -137,7 +139,14 @@ def some(names: Sequence[Any]) -> str:
 
 
 def _modality(
-    config: Options, name: str, x: np.ndarray, there: np.ndarray, train: np.ndarray, *, counts: bool
+    config: Options,
+    name: str,
+    x: np.ndarray,
+    there: np.ndarray,
+    train: np.ndarray,
+    *,
+    counts: bool,
+    columns: Sequence[str] | None,
 ) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
     """Returns the spec of a modality, given or read off, and its data as that spec takes them."""
     if x.dtype.kind in "OUS":
@@ -145,6 +154,8 @@ def _modality(
         x = np.zeros(x.shape, np.int32)
         x[there] = places.reshape(-1, *x.shape[1:])
         inferred = {"likelihood": "categorical", "num_categories": max(len(known), 2)}
+        if len(known) > 1:
+            inferred["labels"] = tuple(map(str, known))
     elif x.dtype == np.uint8 and x.ndim > 2:
         inferred = {"likelihood": "laplace", "scale": config.scale, "support": (0.0, 1.0)}
     elif np.isin(x[there], (0, 1)).all():
@@ -154,6 +165,10 @@ def _modality(
         inferred = {"likelihood": "negative_binomial", "library": library}
     else:
         inferred = {"likelihood": "gaussian", "scale": config.scale}
+        if config.standardise:
+            inferred["unit"] = "standard deviations"
+    if columns is not None and "labels" not in inferred and len(columns) > 1:
+        inferred["labels"] = tuple(columns)
     spec = config.specs.get(name) or specs_lib.ModalitySpec(shape=x.shape[1:], **inferred)
     if spec.likelihood in ("gaussian", "laplace"):
         return spec, x if x.dtype == np.uint8 and spec.support else _real(config, spec, x.astype(np.float32), train)

@@ -1,7 +1,7 @@
 """What every data set returns: arrays in memory, or in files, beside the specs of their modalities. No jax here."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,11 @@ class Source:
             labels=None if self.labels is None else self.labels[rows],
             masks=None if self.masks is None else {name: mask[rows] for name, mask in self.masks.items()},
         )
+
+    def having(self, names: Iterable[str]) -> np.ndarray:
+        """Returns whether each example has all of these modalities, `[N]` bool."""
+        masks = self.masks or {}
+        return np.all([masks[name] for name in names if name in masks] or [np.ones(len(self), bool)], axis=0)
 
     def batch(self) -> dict:
         """Returns what training takes: the arrays, and the masks under `specs.MASKS` where there are any."""

@@ -55,7 +55,7 @@ def build(config: Config, split: source.Split) -> source.Source:
                 f"Expected a class in every row of {config.label!r}, got none in row {int(labels.isna().argmax())}."
             )
         labels = labels.to_numpy()
-    return reading.divided(config, split, arrays, labels, masks, keys=range(len(table)))
+    return reading.divided(config, split, arrays, labels, masks, keys=range(len(table)), columns=config.columns)
 
 
 def _table(path: str):

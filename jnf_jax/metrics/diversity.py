@@ -35,7 +35,7 @@ def pairwise_distance(x: np.ndarray) -> np.ndarray:
 def diversity(
     generated: np.ndarray, classes: np.ndarray, real: np.ndarray, real_classes: np.ndarray, *, most: int = 200
 ) -> float:
-    """Returns the ratio, averaged over the observations whose class has at least two real images.
+    """Returns the ratio, averaged over the observations whose class has real images that differ; NaN where none has.
 
     Args:
       generated: `[N, S, *shape]`: S images from each observation.
@@ -53,5 +53,9 @@ def diversity(
         raise ValueError("Expected a class with at least two real images to compare, got none.")
     generated, classes = (x[np.isin(classes, known)] for x in (generated, classes))
     scale = {c: pairwise_distance(real[real_classes == c][:most]) for c in known}
+    varied = np.asarray([scale[c] > 0 for c in classes])
+    if not varied.any():
+        return float("nan")
+    generated, classes = generated[varied], classes[varied]
     distances = pairwise_distance(generated.reshape(*generated.shape[:2], -1))
     return float(np.mean(distances / np.asarray([scale[c] for c in classes])))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -40,9 +41,21 @@ class Modalities:
         return {name: self.networks[name].encoder.init(keys.stream(key, name), self._example(name)) for name in self.names}
 
     def init_decoders(self, key: types.Array, latent_dim: int) -> types.Params:
-        """Returns modality -> parameters of its decoder."""
-        z = jnp.zeros((1, latent_dim))
-        return {name: self.networks[name].decoder.init(keys.stream(key, name), z) for name in self.names}
+        """Returns modality -> parameters of its decoder.
+
+        Raises:
+          ValueError: if a decoder returns another number of values than its modality's likelihood takes.
+        """
+        z, params = jnp.zeros((1, latent_dim)), {}
+        for name in self.names:
+            raw, params[name] = self.networks[name].decoder.init_with_output(keys.stream(key, name), z)
+            wanted = self.specs[name].parameter_shape
+            if raw.size != math.prod(wanted):
+                raise ValueError(
+                    f"Expected the decoder of modality {name!r} to return (B, {', '.join(map(str, wanted))}), "
+                    f"got (B, {', '.join(map(str, raw.shape[1:]))})."
+                )
+        return params
 
     def features(self, encoders: types.Params, name: str, x: types.Array) -> types.Array:
         """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""

@@ -5,9 +5,11 @@
 Only the files named in `FILES` go up and come down, so that nothing else of a repository reaches this machine.
 """
 
+import contextlib
 import os
 import pathlib
 import types
+from collections.abc import Iterator
 
 from jnf_jax.training import weights
 
@@ -24,12 +26,13 @@ def push_to_hub(folder: str | os.PathLike, repo: str, *, private: bool = False, 
       message: of the commit.
 
     Raises:
-      ValueError: if the folder does not hold whole weights, or `huggingface_hub` is not installed.
+      ValueError: if the folder does not hold whole weights, the Hub is not reached, or `huggingface_hub` is not installed.
     """
     weights.describe(folder)
-    api = _library().HfApi()
-    api.create_repo(repo, private=private, exist_ok=True)
-    return str(api.upload_folder(repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES), commit_message=message))
+    with _reached(repo) as library:
+        api = library.HfApi()
+        api.create_repo(repo, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES), commit_message=message))
 
 
 def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLike | None = None) -> pathlib.Path:
@@ -41,18 +44,28 @@ def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLik
       folder: where the files go; the Hub's own cache where None.
 
     Raises:
-      ValueError: if the repository does not hold whole weights, or `huggingface_hub` is not installed.
+      ValueError: if the repository does not hold whole weights or is not reached, or `huggingface_hub` is not installed.
     """
-    found = _library().snapshot_download(
-        repo, revision=revision, local_dir=None if folder is None else str(folder), allow_patterns=list(FILES)
-    )
+    with _reached(repo) as library:
+        found = library.snapshot_download(
+            repo, revision=revision, local_dir=None if folder is None else str(folder), allow_patterns=list(FILES)
+        )
     weights.describe(found)
     return pathlib.Path(found)
 
 
-def _library() -> types.ModuleType:
+@contextlib.contextmanager
+def _reached(repo: str) -> Iterator[types.ModuleType]:
+    """Gives the library, and makes its errors one clear line."""
     try:
+        import httpx
         import huggingface_hub
     except ImportError as error:
         raise ValueError('Expected the package huggingface_hub, got none: pip install "jnf_jax[hub]".') from error
-    return huggingface_hub
+    try:
+        yield huggingface_hub
+    except (OSError, ValueError, httpx.HTTPError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"Expected a repository USER/NAME of the Hub that can be reached (a folder is read by weights.load), got {repo!r}: {reason}"
+        ) from error

@@ -161,7 +161,7 @@ def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple
         if directory.policy.strict:
             raise
         lines = list(directory.damaged)
-        return None, [*lines, f"nothing whole was left, the folder is now {directory.set_aside()}"]
+        return None, [*lines, f"nothing in {directory.path} is whole, it is now {directory.set_aside().name}"]
 
 
 def _keep(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:
@@ -195,10 +195,11 @@ def check(
         fit.check_batch(len(data["train"]), config.batch_size, mesh)
     key = jax.random.key(0)
     params = jax.eval_shape(model.init, key)
-    lacking = any(data[split].masks for split in ("train", "validation"))
+    lacking = {n: int((~m).sum()) for split in ("train", "validation") for n, m in (data[split].masks or {}).items()}
     for stage in model.stages:
         if lacking and not stage.incomplete:
-            raise ValueError(f"Expected examples with every modality for stage {stage.name!r}, got some that lack modalities.")
+            without = ", ".join(f"{number} without {name!r}" for name, number in lacking.items())
+            raise ValueError(f"Expected examples with every modality for stage {stage.name!r}, got {without}.")
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)
         if stage.loss is None:

@@ -50,7 +50,8 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
     arrays = _named(jax.device_get(params))
     _check(arrays, configs.build(config, specs), "the parameters to save")
     folder.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / WEIGHTS)
+    content = safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in arrays.items()})
+    (folder / WEIGHTS).write_bytes(content)  # `save_file` would make a file that its owner alone can read
     about = {
         "format": _FORMAT,
         "version": jnf_jax.__version__,

@@ -146,10 +146,9 @@ class Progress:
             self._bars.update(self._tasks[task], completed=done, rate=speed, note=note)
         elif done >= total or now - self._spoke.get(task, -1e9) >= self._seconds:
             self._spoke[task] = now
-            left = f"{(total - done) / rate:.0f} s left" if rate else "time left unknown"
-            self._console.print(
-                f"{task}: {done}/{total}, {rate:.1f}/s, {left} {note}".rstrip(), highlight=False, soft_wrap=True
-            )
+            known = [f"{rate:.1f}/s", f"{(total - done) / rate:.0f} s left"] if rate and done < total else []
+            line = ", ".join([f"{task}: {done}/{total}", *known, *([note] if note else [])])
+            self._console.print(line, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Prints a line above the bars."""

@@ -112,13 +112,17 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
 def test_columns_become_modalities(tmp_path, ending):
     config = forms.write_table(tmp_path / f"table.{ending}")
     part, found, labels = together(config, tables)
-    assert part.specs["body"] == specs.ModalitySpec(shape=(2,), scale=0.5)
+    body = specs.ModalitySpec(shape=(2,), scale=0.5, unit="standard deviations", labels=("age", "weight"))
+    assert part.specs["body"] == body
     assert part.specs["habits"].likelihood == "bernoulli"
-    assert part.specs["eyes"] == specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3)
+    colours = ("blue", "green", "red")
+    assert part.specs["eyes"] == specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3, labels=colours)
     train = tables.build(config, "train").arrays["body"]
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(train.std(0), 1, rtol=1e-5)
-    raw, frame = together(dataclasses.replace(config, standardise=False), tables)[1], forms.table()
+    unscaled, raw, _ = together(dataclasses.replace(config, standardise=False), tables)
+    assert unscaled.specs["body"].unit is None
+    frame = forms.table()
     order = [int(np.flatnonzero(np.isclose(frame["weight"], row, rtol=1e-6)).item()) for row in raw["body"][:, 1]]
     np.testing.assert_allclose(raw["body"][:, 0], frame["age"].to_numpy()[order])
     np.testing.assert_array_equal(found["habits"][:, 0], frame["smokes"].to_numpy()[order])

@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import jnf_jax_experiments.__main__ as command
-from experiments import experiment
+from experiments import listing
 from jnf_jax.training import fit
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_commands_exist(path):
     for verb, rest in commands(path):
         assert verb in {*command.verbs(), "list"}, verb
         if verb == "train" and not (name := rest.split()[0]).endswith(".py") and "$" not in name:
-            assert name in experiment.names()
+            assert name in listing.names()
 
 
 @pytest.mark.parametrize("name", list(committed.readme_tables()))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from scripts import ROOT, command, environment
 
 
@@ -15,6 +16,28 @@ def test_the_command_lists_its_verbs_and_the_experiments(tmp_path):
     wrong = command("trian", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "Did you mean 'train'?" in wrong.stderr
+
+
+def test_a_list_takes_no_time():
+    code = "import sys; import jnf_jax_experiments.__main__ as m; sys.argv[1:] = ['list']; m.main(); assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment(), check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("import nonsense", "ModuleNotFoundError at mine.py:1: No module named 'nonsense'"),
+        ("\nCONFIG = = 3", "SyntaxError at mine.py:2"),
+        ("def f():\n    return 1 / 0\n\n\nCONFIG = f()", "ZeroDivisionError at mine.py:2"),
+    ],
+)
+def test_a_file_that_does_not_run_is_one_clear_line(tmp_path, monkeypatch, content, message):
+    from experiments import experiment
+
+    (tmp_path / "mine.py").write_text(content)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"Expected an experiment file that runs, got {message}"):
+        experiment.find("mine.py")
 
 
 def test_a_config_anywhere_is_trained_and_read_back(tmp_path):

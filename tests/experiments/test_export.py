@@ -111,6 +111,11 @@ def test_an_unfinished_run_is_not_exported(tmp_path):
     assert not (tmp_path / "shared").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_named(run):
+    with pytest.raises(ValueError, match="Expected a folder that can be written, got /proc/shared"):
+        export.export(run, type(run)("/proc/shared"))
+
+
 def test_push_and_download_go_by_the_hub(run, tmp_path, monkeypatch, capsys):
     pushed = {}
 

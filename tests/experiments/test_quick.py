@@ -9,10 +9,10 @@ import sys
 import pytest
 import rawfiles
 
-from experiments import experiment
+from experiments import experiment, listing
 
 ROOT = pathlib.Path(__file__).parents[2]
-NAMES = [name for name in experiment.names() if name.split("/")[0] not in ("polydigits", "toy", "linear_gaussian")]
+NAMES = [name for name in listing.names() if name.split("/")[0] not in ("polydigits", "toy", "linear_gaussian")]
 
 
 @pytest.fixture(scope="module")

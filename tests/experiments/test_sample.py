@@ -1,3 +1,5 @@
+import dataclasses
+
 import drawn
 import jax
 import matplotlib.pyplot as plt
@@ -48,6 +50,20 @@ def test_the_test_example_stands_first_and_observed_ones_are_framed():
     assert {"test example 3", "test example 4", "digit", "draw 5"} <= set(texts)
     assert any(text.startswith("blood\n") and text.endswith("mmol/l") for text in texts)
     plt.close(figure)
+
+
+def test_what_was_not_measured_is_neither_observed_nor_shown():
+    mask = np.ones(30, bool)
+    mask[[0, 1, 4]] = False
+    data = dataclasses.replace(drawn.data(), masks={"blood": mask})
+    arguments = sample.Arguments(workdir=None, num_samples=5, num_observations=2)
+    observed = sample.draw(drawn.model(), {}, data, ("blood",), arguments)
+    assert {"test example 2", "test example 3"} <= {text.get_text() for text in observed.texts}
+    digit, blood, _ = tiles(sample.draw(drawn.model(), {}, data, ("digit",), arguments))[:3]
+    assert (blood[0] == 1).all()  # white: no tile
+    assert not (digit[0] == 1).all()
+    with pytest.raises(ValueError, match="Expected a test example that has blood, got none"):
+        sample.draw(drawn.model(), {}, dataclasses.replace(data, masks={"blood": ~mask & False}), ("blood",), arguments)
 
 
 def test_draws_are_those_of_the_posterior():

@@ -46,6 +46,16 @@ def test_diversity_is_one_for_real_images_and_zero_for_copies():
     assert diversity.diversity(copies, np.array([0, 1]), real, classes) == pytest.approx(0, abs=1e-6)
 
 
+def test_a_class_whose_real_images_are_all_alike_does_not_count():
+    rng = np.random.default_rng(0)
+    varied, alike = rng.normal(size=(50, 4)), np.ones((50, 4))
+    real, classes = np.concatenate([varied, alike]), np.repeat([0, 1], 50)
+    generated = rng.normal(size=(2, 30, 4))
+    both = diversity.diversity(generated, np.array([0, 1]), real, classes)
+    assert both == diversity.diversity(generated[:1], np.array([0]), real, classes)
+    assert np.isnan(diversity.diversity(generated[1:], np.array([1]), real, classes))
+
+
 @pytest.fixture(scope="module")
 def small():
     data = {s: linear_gaussian.build(linear_gaussian.Config(num_train=400, num_test=25), s) for s in source.SPLITS}

@@ -128,6 +128,14 @@ def test_modules_of_ones_own_stand_in_for_any_network():
         jnf.build(config, modalities, networks={"c": own})
 
 
+def test_a_decoder_of_another_size_is_named():
+    two = {"a": specs.ModalitySpec(shape=(5,)), "b": specs.ModalitySpec(shape=(3,))}
+    wrong = base.Networks(encoder=mlp.MLP(hidden=(4,)), decoder=mlp.Decoder(hidden=(4,), shape=(7,)))
+    model = jnf.build(jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), two, networks={"b": wrong})
+    with pytest.raises(ValueError, match=r"Expected the decoder of modality 'b' to return \(B, 3\), got \(B, 7\)"):
+        jax.eval_shape(model.init, jax.random.key(0))
+
+
 def test_bfloat16_networks_keep_float32_parameters_and_come_close():
     modalities = {name: specs.ModalitySpec(shape=(8, 8, 3)) for name in "ab"}
     config = jnf.Config(latent_dim=4, network=conv.Config(channels=(8,), hidden=16, decoder_hidden=16))

@@ -97,6 +97,17 @@ def test_damaged_weights_neither_go_up_nor_come_down(remote, folder, tmp_path):
         hub.from_hub("me/model", folder=tmp_path / "here")
 
 
+def test_a_hub_that_is_not_reached_is_one_clear_line(monkeypatch):
+    import httpx
+
+    def fail(*args, **options):
+        raise httpx.ConnectError("no route\nand a long story")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(ValueError, match=r"Expected a repository .* that can be reached .*, got 'me/model': no route$"):
+        hub.from_hub("me/model")
+
+
 def test_a_missing_library_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r'pip install "jnf_jax\[hub\]"'):
