@@ -54,6 +54,7 @@ class Arguments:
       chain_draws: draws of each of the four long chains.
       num_prior: draws of `sample_prior` behind the joint coherence.
       subsets: which subsets of two and more are observed: `all`; `sizes:N`, N of every size, evenly spaced; `random:N`, N of all of them.
+      direct: whether direct experts are trained; there is no gap without them.
       results: folder that a copy goes to.
     """
 
@@ -68,6 +69,7 @@ class Arguments:
     chain_draws: int = 500
     num_prior: int = 10_000
     subsets: str = "sizes:10"
+    direct: bool = True
     results: pathlib.Path | None = None
 
 
@@ -76,6 +78,8 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax product-gap")
     if unknown := set(arguments.arms) - set(ARMS):
         raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
+    if "direct" in arguments.arms and not arguments.direct:
+        raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
     config = experiment.load(arguments.workdir)
     if not isinstance(config.model, jnf.Config) or len(experiment.build(config)[0].specs) < 3:
         raise ValueError(
@@ -131,7 +135,7 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
     scored = data["test"].take(arguments.num_scored)
     codes = np.asarray(subset_score.draw_codes(model, params, key, dict(scored.arrays), num_codes=arguments.num_codes))
     names, experts, scores = tuple(model.specs), {}, {}
-    for subset in (names[:size] for size in range(2, min(len(names), 5))):
+    for subset in (names[:size] for size in range(2, min(len(names), 5) if arguments.direct else 2)):
         observed = {name: scored.arrays[name] for name in subset}
         progress.say(f"direct expert of {subsets.label(subset)}")
         whole = direct.build(config.model, model.specs, params, subset)
