@@ -103,7 +103,11 @@ def _module(name: str) -> types.ModuleType:
     except Exception as error:
         if str(error).startswith("Expected"):
             raise
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if pathlib.Path(frame.filename).resolve() == path.resolve()]
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if pathlib.Path(frame.filename).resolve() == path.resolve()
+        ]
         where = f"{name}:{getattr(error, 'lineno', None) or (lines or ['?'])[-1]}"
         raise ValueError(f"Expected an experiment file that runs, got {type(error).__name__} at {where}: {error}.") from error
     return module
