@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.accelerator --minutes 9 --output accelerator.json [--peer PATH_TO_PYTHON] [--small]
 
-Needs no network and no data. Training rows double their batch until that gains less than a tenth; chains run for 100 to 10,000 observations.
+Needs no network and no data. Training rows take four times the batch until that gains less than a tenth; chains run for 100 to 10,000 observations.
 Where `peer` has torch and MultiVae, MultiVae is asked for the same, each row in a process of its own. The most telling rows come first, and
 those that the minutes did not suffice for are listed in the results. README.md says what to bring to a machine without a network.
 """
@@ -139,7 +139,7 @@ def measure(row: settings.Row, peer: pathlib.Path | None, peaks: dict[str, float
         if hasattr(ask, "flops"):
             found["flops"] = ask.flops()
             found["share_of_the_peak"] = found["flops"] * found["ours"] / peaks[row.precision]
-    except Exception as error:  # too little memory above all: what fits has been measured, and the rest goes on
+    except RuntimeError as error:  # XLA's own, too little memory above all: what fits has been measured, and the rest goes on
         found["error"] = str(error).split("\n")[0][:200]
     if memory := jax.devices()[0].memory_stats():
         found["peak_bytes_so_far"] = memory["peak_bytes_in_use"]
