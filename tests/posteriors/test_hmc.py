@@ -106,3 +106,32 @@ def test_a_trajectory_takes_the_steps_that_its_length_needs(step_size, num_steps
 def test_nonsense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         hmc.Config(**options)
+
+
+def test_the_metric_is_the_variance_of_the_states_counted():
+    """Against all of them at once: a sum that forgets a term is told apart."""
+    positions = np.random.default_rng(0).normal(3.0, [0.1, 2.0], size=(7, 5, 4, 2))  # [N, B, C, D]
+    guess = np.full((5, 2), 0.3)
+    tuning = hmc._begin_tuning(jnp.ones(5), jnp.asarray(guess))
+    counted = [0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    for state, once in zip(positions, counted, strict=True):
+        tuning = hmc._count(tuning, jnp.asarray(state), jnp.asarray(once))
+    kept = positions[np.asarray(counted) > 0]
+    num = len(kept) * 4
+    np.testing.assert_allclose(tuning.mean, kept.mean((0, 2)), rtol=1e-10)
+    expected = (num * kept.var((0, 2)) + 10 * guess) / (num + 10)
+    np.testing.assert_allclose(hmc._pooled_variance(tuning), expected, rtol=1e-10)
+
+
+def test_a_long_warm_up_learns_the_metric():
+    """Scales a hundred times apart: under the unit metric the wide coordinate would hardly move."""
+    scale = jnp.asarray([0.05, 5.0])
+    target = lambda data, z: -0.5 * jnp.sum((z / scale) ** 2)
+    config = hmc.Config(num_warmup=200, num_chains=4)
+    starts = jax.random.normal(jax.random.key(1), (3, 4, 2)) * scale
+    draws, _, info = hmc.sample(
+        target, jax.random.key(0), jnp.zeros(3), starts, jnp.ones((3, 2)), num_samples=800, config=config
+    )
+    # 800 draws of an effective 200 or more: a standard deviation is known to 1 / sqrt(400), five of which are allowed
+    np.testing.assert_allclose(draws.std((0, 1)), scale, rtol=0.25)
+    assert (info.rhat < 1.05).all()
