@@ -244,8 +244,13 @@ def _transition(target: Target, data: Any, config: Config):
 def _begin_tuning(step_size: types.Array, variance: types.Array) -> _Tuning:
     """Returns the state before a window, given the step size `[B]` and the metric `[B, D]`."""
     init, _, _ = step_size_adaptation.dual_averaging_adaptation(0.0)
+    # blackjax begins some of its averages in JAX's default precision, which need not be the chains'
+    averaging = jax.tree.map(
+        lambda leaf: leaf.astype(step_size.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
+        jax.vmap(init)(step_size),
+    )
     nothing = jnp.zeros_like(variance)
-    return _Tuning(step_size, variance, jax.vmap(init)(step_size), jnp.zeros((), variance.dtype), nothing, nothing)
+    return _Tuning(step_size, variance, averaging, jnp.zeros((), variance.dtype), nothing, nothing)
 
 
 def _tune(

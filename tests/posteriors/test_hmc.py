@@ -135,3 +135,15 @@ def test_a_long_warm_up_learns_the_metric():
     # 800 draws of an effective 200 or more: a standard deviation is known to 1 / sqrt(400), five of which are allowed
     np.testing.assert_allclose(draws.std((0, 1)), scale, rtol=0.25)
     assert (info.rhat < 1.05).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_chains_keep_the_precision_of_their_target(precision):
+    """JAX's default is float64 here; a float32 model is sampled in float32 all the same."""
+    starts, variance = jnp.zeros((3, 4, 2), precision), jnp.ones((3, 2), precision)
+    target = lambda data, z: -0.5 * ((z - data) ** 2).sum()
+    config = hmc.Config(num_warmup=80, num_chains=4)
+    draws, last, info = hmc.sample(
+        target, jax.random.key(0), jnp.ones((3, 2), precision), starts, variance, num_samples=4, config=config
+    )
+    assert {draws.dtype, last.dtype, info.step_size.dtype} == {jnp.dtype(precision)}
