@@ -109,7 +109,7 @@ def losses(rows: list[dict]) -> plt.Figure:
         _curve(top, mine, "loss", label="training")
         _curve(top, mine, "validation_loss", label="validation", marker="o", markersize=3)
         for term in sorted({key for row in mine for key in row} - _NO_TERMS):
-            _curve(bottom, mine, term, label=term)
+            _curve(bottom, mine, term, label=_NAMES.get(term, term))
         top.set(title=f"stage {name}", ylabel="loss, nats")
         bottom.set(xlabel="step", ylabel="terms, nats")
         bottom.xaxis.get_major_locator().set_params(integer=True)
@@ -124,6 +124,7 @@ def losses(rows: list[dict]) -> plt.Figure:
     return figure
 
 
+_NAMES = {"kl": "KL from the prior", "elbo": "ELBO"}
 _NO_TERMS = {"stage", "step", "time", "seconds", "loss", "validation_loss", "gradient_norm", "learning_rate"}
 
 
@@ -280,8 +281,8 @@ def chains(config: experiment.Config, params, key, test: source.Source, *, num_d
     figure, axes = plt.subplots(1, len(test), figsize=(3.2 * len(test), 2.6), layout="constrained", squeeze=False)
     for i, axis in enumerate(axes[0]):
         axis.plot(traces[:, :, i], linewidth=0.7)
-        axis.set(title=f"#{i}: R-hat {float(info.rhat[i]):.3f}, ESS {float(info.ess[i]):.0f}", xlabel="draw")
-        axis.title.set_fontsize(9)
+        axis.set(title=f"test example {i}: R-hat {float(info.rhat[i]):.3f}, ESS {float(info.ess[i]):.0f}", xlabel="draw")
+        axis.title.set_fontsize(8)
     axes[0][0].set_ylabel(f"log q(z | {', '.join(subset)}) + const")
     return figure
 

@@ -25,6 +25,9 @@ from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages, writers
 
 
+_MOST_TILES = 100  # in a row of a picture, or below each other
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
     """Draws from a trained run, pictures into samples/ of its folder.
@@ -69,6 +72,10 @@ def main() -> int:
     experiment.check_counts(arguments, "first", least=0)
     if arguments.all:
         return draw_all(arguments)
+    for name in ("num_samples", "num_observations"):
+        if (number := getattr(arguments, name)) > _MOST_TILES:
+            flag = name.replace("_", "-")
+            raise ValueError(f"Expected --{flag} of at most {_MOST_TILES} in a picture, got {number}; --all draws codes, any number.")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)

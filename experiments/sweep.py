@@ -33,7 +33,7 @@ class Arguments:
       quick: the experiments' size for two CPU cores.
       runs: where the runs go.
       results: where copies of configs and evaluations go.
-      evaluate: further arguments of `experiments.evaluate`, in one text.
+      evaluate: further arguments of `evaluate`, in one text and with an equals sign: `--evaluate="--num-samples 8"`.
       on: `here`, run after run; `ray`, a task of a Ray cluster for each run.
       cpus: cores of a Ray task.
       gpus: accelerators of a Ray task.

@@ -90,16 +90,8 @@ def number(value: float | None, form: str) -> str:
 
 def _chains(console: rich.console.Console, title: str, part: dict) -> None:
     threshold = part["rhat_threshold"]
-    columns = [
-        "given",
-        "acceptance",
-        "divergences",
-        "R-hat median",
-        "R-hat max",
-        f"share < {threshold}",
-        "ESS median",
-        "improper",
-    ]
+    # 80 columns wide with four modalities
+    columns = ["given", "accepted", "diverged", "R-hat", "largest", f"< {threshold}", "ESS", "improper"]
     rows = [
         [
             subset,
@@ -118,8 +110,9 @@ def _chains(console: rich.console.Console, title: str, part: dict) -> None:
         for reason, observations in summary["untrusted"].items():
             if observations:
                 shown = ", ".join(map(str, observations[:12])) + (", .." if len(observations) > 12 else "")
+                word = "observation" if len(observations) == 1 else "observations"
                 console.print(
-                    f"warning: given {subset}, {len(observations)} observations not to be trusted ({reason}): {shown}",
+                    f"warning: given {subset}, do not trust {len(observations)} {word} ({reason}): number {shown}",
                     style="yellow",
                     highlight=False,
                     soft_wrap=True,

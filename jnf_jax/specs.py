@@ -45,6 +45,8 @@ class ModalitySpec:
     labels: tuple[str, ...] | None = None
 
     def __post_init__(self):
+        if not isinstance(self.shape, Iterable):
+            raise ValueError(f"Expected a shape of one or more positive integers, as (3,), got {self.shape!r}.")
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.support is not None:
             object.__setattr__(self, "support", tuple(self.support))

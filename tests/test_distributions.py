@@ -128,3 +128,9 @@ def test_encoders_see_log_counts():
 def test_a_library_belongs_to_counts(options, message):
     with pytest.raises(ValueError, match=message):
         specs.ModalitySpec(shape=(4,), **options)
+
+
+@pytest.mark.parametrize("shape", [3, (), (0,), (2.0,)])
+def test_a_shape_is_one_or_more_positive_integers(shape):
+    with pytest.raises(ValueError, match="a shape of one or more positive integers"):
+        specs.ModalitySpec(shape=shape)

@@ -185,9 +185,11 @@ def check(
       mesh: devices; all of them where None.
 
     Raises:
-      ValueError: if a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them; a batch is larger than the data or does not split over the
-        devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
+      ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them; a
+        batch is larger than the data or does not split over the devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
     """
+    if missing := [split for split in ("train", "validation") if split not in data]:
+        raise ValueError(f"Expected data with the splits 'train' and 'validation', got none called {missing[0]!r}.")
     names = [stage.name for stage in model.stages if stage.loss is not None]
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")

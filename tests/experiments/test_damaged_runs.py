@@ -101,6 +101,14 @@ def test_counts_that_make_no_sense_are_named(value):
         experiment.check_counts(arguments, "num_observations", "num_samples")
 
 
+def test_a_picture_of_a_million_tiles_is_refused(monkeypatch):
+    from experiments import sample
+
+    monkeypatch.setattr("sys.argv", ["sample", "--workdir", "anywhere", "--num-samples", "1000000"])
+    with pytest.raises(ValueError, match="Expected --num-samples of at most 100 in a picture, got 1000000; --all"):
+        sample.main()
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="Expected a work directory that can be written"), experiment.lease(tmp_path / "file"):

@@ -25,6 +25,20 @@ def test_chains_too_short_for_a_diagnosis_say_nothing():
     assert told["ess_median"] is None
 
 
+def test_the_table_of_chains_fits_a_terminal_of_80_columns(monkeypatch, capsys):
+    from experiments import tables
+
+    monkeypatch.setenv("COLUMNS", "80")
+    summary = {"acceptance": 0.8, "divergences": 12, "rhat_median": 1.0, "rhat_largest": 11.25, "share_below": 0.5,
+               "ess_median": 1234, "improper": 1, "untrusted": {"rhat": [3], "divergent": [1, 2]}}  # fmt: skip
+    tables.show({"hmc": {"rhat_threshold": 1.01, "by_subset": {"m0+m1+m2": summary}}})
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if "given" in line)
+    assert all(name in heading for name in ("accepted", "diverged", "R-hat", "largest", "< 1.01", "ESS", "improper"))
+    assert "warning: given m0+m1+m2, do not trust 1 observation (rhat): number 3" in lines
+    assert "warning: given m0+m1+m2, do not trust 2 observations (divergent): number 1, 2" in lines
+
+
 def test_evaluate_sample_and_figures(whole):
     small = ["--num-observations", "30", "--num-prior", "50", "--num-likelihood", "10", "--num-importance", "20",
              "--batch-size", "20", "--num-codes", "100", "--num-scored", "10"]  # fmt: skip

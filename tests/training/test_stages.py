@@ -84,6 +84,14 @@ def test_a_batch_too_small_for_a_loss_is_refused_before_anything_is_trained(batc
             stages.check(model, data, settings)
 
 
+def test_a_split_that_is_missing_is_named():
+    modalities = {"a": specs.ModalitySpec(shape=(4,)), "b": specs.ModalitySpec(shape=(4,))}
+    model = jmvae.build(jmvae.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), joint_hidden=()), modalities)
+    data = splits(modalities, train=50, validation=20)
+    with pytest.raises(ValueError, match="the splits 'train' and 'validation', got none called 'validation'"):
+        stages.check(model, {"train": data["train"]}, {"vae": SETTINGS})
+
+
 def test_incomplete_examples_train_what_takes_them_and_nothing_else():
     modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
     masks = lambda num: {"a": np.arange(num) % 3 > 0}
