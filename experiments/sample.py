@@ -24,7 +24,6 @@ from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages, writers
 
-
 _MOST_TILES = 100  # in a row of a picture, or below each other
 
 
@@ -75,7 +74,9 @@ def main() -> int:
     for name in ("num_samples", "num_observations"):
         if (number := getattr(arguments, name)) > _MOST_TILES:
             flag = name.replace("_", "-")
-            raise ValueError(f"Expected --{flag} of at most {_MOST_TILES} in a picture, got {number}; --all draws codes, any number.")
+            raise ValueError(
+                f"Expected --{flag} of at most {_MOST_TILES} in a picture, got {number}; --all draws codes, any number."
+            )
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)

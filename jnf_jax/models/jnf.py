@@ -145,7 +145,7 @@ def build(
         stages=stages(parts),
         sample_prior=jax.jit(functools.partial(sampled.sample_prior, parts.shared), static_argnames="num_samples"),
         sample_posterior=sampled.make_sampler(parts.shared),
-        posterior_log_density=jax.jit(functools.partial(sampled.posterior_log_density, parts.shared)),
+        posterior_log_density=sampled.make_log_density(parts.shared),
         decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
         log_likelihood=jax.jit(functools.partial(sampled.log_likelihood, parts.shared), static_argnames="num_importance"),
         log_normaliser=sampled.make_log_normaliser(parts.shared),

@@ -42,6 +42,22 @@ class Parts:
         """The modalities in order."""
         return self.experts.modalities.names
 
+    @functools.cached_property
+    def gather(self):
+        """(params, what is observed) -> what a product needs beside it, and the base Gaussians `[B, |S|, D]`.
+
+        An encoder is compiled once for each modality, whatever else is observed.
+        """
+        encode = jax.jit(functools.partial(encode_expert, self), static_argnums=1)
+        take = jax.jit(functools.partial(shared_of, self))
+
+        def gather(params, observed):
+            gaussians = [encode(params, name, x) for name, x in observed.items()]
+            shared = take(params, jnp.asarray([self.names.index(name) for name in observed]))
+            return shared, jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)
+
+        return gather
+
 
 def encode_joint(parts: Parts, params: types.Params, observed: types.Batch) -> types.Gaussian:
     """Returns q(z | X), `[B, D]`."""
@@ -70,9 +86,6 @@ def make_sampler(parts: Parts):
     Raises (the function returned):
       ValueError: if nothing is observed, a modality is unknown or of the wrong shape, or no sample is asked for.
     """
-    names = parts.names
-    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
-    gather = jax.jit(functools.partial(shared_of, parts))
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_joint(params, key, observed, *, num_samples):
@@ -99,11 +112,9 @@ def make_sampler(parts: Parts):
             raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
         if num_samples < 1:
             raise ValueError(f"Expected at least one sample, got {num_samples}.")
-        if len(observed) == len(names):
+        if len(observed) == len(parts.names):
             return from_joint(params, key, observed, num_samples=num_samples)
-        shared = gather(params, jnp.asarray([names.index(name) for name in observed]))
-        gaussians = [encode(params, name, x) for name, x in observed.items()]
-        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)  # [B, |S|, D]
+        shared, gaussians = parts.gather(params, observed)
         if len(observed) == 1:
             return from_expert(shared, key, gaussians, num_samples=num_samples)
         return from_product(shared, key, gaussians, num_samples=num_samples)
@@ -121,29 +132,33 @@ def shared_of(parts: Parts, params: types.Params, indices: types.Array) -> produ
     )
 
 
-def posterior_log_density(parts: Parts, params: types.Params, observed: types.Batch, z: types.Array) -> types.Array:
-    """Returns log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between.
+def make_log_density(parts: Parts):
+    """Returns `posterior_log_density(params, observed, z)`, compiled once for each number of experts.
 
-    In between it is the density that chains sample, the wall that confines them included.
+    It is log q(z | x_S) `[.., B]` at z `[.., 1 or B, D]`: normalised for one modality and for all, up to a constant in between. There it is
+    the density that chains sample, the wall that confines them included.
     """
-    observed = parts.experts.modalities.ordered(observed)
-    names = parts.names
-    if len(observed) == len(names):
+
+    @jax.jit
+    def of_joint(params, observed, z):
         return distributions.gaussian_log_prob(encode_joint(parts, params, observed), z)
-    base = jax.tree.map(
-        lambda *g: jnp.stack(g, axis=1), *(encode_expert(parts, params, name, x) for name, x in observed.items())
-    )
-    shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
-    density = product.log_densities(parts.rule, shared, base, z)
-    if len(observed) == 1:
-        return density
-    return density - product.wall(z, parts.sampler.outside)
+
+    @jax.jit
+    def of_experts(shared, gaussians, z):
+        density = product.log_densities(parts.rule, shared, gaussians, z)
+        return density if gaussians.loc.shape[1] == 1 else density - product.wall(z, parts.sampler.outside)
+
+    def posterior_log_density(params, observed, z):
+        observed = parts.experts.modalities.ordered(observed)
+        if len(observed) == len(parts.names):
+            return of_joint(params, observed, z)
+        return of_experts(*parts.gather(params, observed), z)
+
+    return posterior_log_density
 
 
 def make_log_normaliser(parts: Parts):
     """Returns `log_normaliser(params, key, observed, *, config)` -> `[B]`, compiled once for each number of experts."""
-    names = parts.names
-    encode = jax.jit(functools.partial(encode_expert, parts), static_argnums=1)
     outside = parts.sampler.outside
 
     @functools.partial(compiling.jit, static_argnames="config")
@@ -152,10 +167,9 @@ def make_log_normaliser(parts: Parts):
 
     def log_normaliser(params, key, observed, *, config):
         observed = parts.experts.modalities.ordered(observed)
-        gaussians = jax.tree.map(lambda *g: jnp.stack(g, axis=1), *(encode(params, name, x) for name, x in observed.items()))
-        if len(observed) in (1, len(names)):
-            return jnp.zeros(len(gaussians.loc))
-        shared = shared_of(parts, params, jnp.asarray([names.index(name) for name in observed]))
+        if len(observed) in (1, len(parts.names)):
+            return jnp.zeros(len(next(iter(observed.values()))))
+        shared, gaussians = parts.gather(params, observed)
         return of_product(shared, key, gaussians, config=config)
 
     return log_normaliser

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 
+import compilations
 import discover
 import jax
 import jax.numpy as jnp
@@ -221,24 +222,10 @@ def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, 
     sizes = [subsets.of_size(names, size) for size in range(2, len(names))]
     for subset in [*subsets.of_size(names, 1), *(same_size[0] for same_size in sizes)]:
         draw(subset)
-    before = compilations()
+    before = compilations.count()
     for subset in [subset for same_size in sizes for subset in same_size[1:]]:
         draw(subset)
-        assert compilations() == before, f"{subset}: {compilations() - before} compilations"
-
-
-_COUNT = [0]
-
-
-def _count(event, duration, **_):
-    _COUNT[0] += event == "/jax/core/compile/backend_compile_duration"
-
-
-jax.monitoring.register_event_duration_secs_listener(_count)
-
-
-def compilations():
-    return _COUNT[0]
+        assert compilations.count() == before, f"{subset}: {compilations.count() - before} compilations"
 
 
 def test_decoded_parameters_have_their_shapes(model, params):

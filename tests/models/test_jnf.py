@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 
+import compilations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +17,7 @@ from jnf_jax.flows import identity, maf
 from jnf_jax.marginals import standard_normal
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
-from jnf_jax.posteriors import hmc
+from jnf_jax.posteriors import hmc, smc
 from jnf_jax.projectors import base as projectors
 from jnf_jax.projectors import contrastive
 from jnf_jax.training import stages
@@ -311,3 +312,26 @@ def test_frozen_features_of_ones_own_take_a_projectors_place():
     np.testing.assert_array_equal(z, again)  # what the features drop, no draw can see
     with pytest.raises(ValueError, match=r"Expected features of modality 'b', got features of \['a'\]"):
         jax.eval_shape(jnf.build(config, modalities, projector=projectors.given({"a": lambda x: x})).init, jax.random.key(0))
+
+
+def test_a_density_and_its_normaliser_are_compiled_once_for_each_number_of_experts():
+    modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "abc"}
+    small = {"latent_dim": 2, "network": mlp.Config(hidden=(4,)), "joint_hidden": (4,), "flow": identity.Config()}
+    model = jnf.build(jnf.Config(**small), modalities)
+    params = model.init(jax.random.key(0))
+    batch = {name: jnp.ones((3, 2)) for name in modalities}
+    config = smc.Config(num_particles=4, num_temperatures=2)
+
+    def both(subset):
+        observed = {name: batch[name] for name in subset}
+        model.posterior_log_density(params, observed, jnp.zeros((1, 3, 2)))
+        model.log_normaliser(params, jax.random.key(0), observed, config=config)
+
+    for name in modalities:
+        both((name,))
+    first, *others = subsets.of_size(tuple(modalities), 2)
+    both(first)
+    before = compilations.count()
+    for subset in others:
+        both(subset)
+    assert compilations.count() == before
