@@ -94,9 +94,10 @@ def main() -> int:
             asked = {n: v for n, v in dataclasses.asdict(arguments).items() if n not in ("workdir", "arms", "results")}
             kept = parts.Parts(path.with_suffix(".parts.json"), asked)
             found[arm] = {"arm": arm, "settings": ARMS[arm]} | measure(arguments, config, arm, shared, kept, progress)
+            found[arm]["seconds"] = kept.seconds
             for target in (path, *_copies(arguments, config, arm)):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                checkpoint.write_json(target, found[arm] | {"seconds": kept.seconds})
+                checkpoint.write_json(target, found[arm])
             kept.remove()
     show(found)
     return 0

@@ -1,5 +1,6 @@
 """Laws are checked in float64: float32 would need tolerances loose enough to hide a small log-det error."""
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -10,5 +11,14 @@ os.environ.setdefault("JNF_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) /
 os.environ.setdefault("XLA_FLAGS", xla.flags(4))
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Lets go of a file's compiled programs: those of the whole suite take 6 GB of each worker, and make it slower."""
+    yield
+    jax.clear_caches()
+    gc.collect()

@@ -87,24 +87,24 @@ def rows(small: bool) -> Iterator[settings.Row]:
     """Yields the rows, the most telling ones first."""
     batches, observations = ((32, 64), (5,)) if small else (_BATCHES, _OBSERVATIONS)
     names = ("mnist_svhn_mlp",) if small else tuple(settings.SETTINGS)
-    calls = 1 if small else 5
+    calls, repeats = (1, 1) if small else (5, 3)
 
     def train(setting, stage, precision):
         for size in batches:
             amount = calls * settings.STEPS_PER_CALL * size
             yield settings.Row(
                 f"train/{setting}/{stage}", "samples", amount, amount if precision == "float32" else 0,
-                repeats=3, batch_size=size, precision=precision,
+                repeats=repeats, batch_size=size, precision=precision,
             )  # fmt: skip
 
     def subset(setting, what):
         for number in observations:
             peer = settings.ITERATIONS // 10 if number == observations[0] and not what.endswith("published") else 0
-            yield settings.Row(f"subset/{setting}/{what}", "chains", 1, peer, repeats=3, num_observations=number)
+            yield settings.Row(f"subset/{setting}/{what}", "chains", 1, peer, repeats=repeats, num_observations=number)
 
     def draws(setting):
         for number in observations:
-            yield settings.Row(f"draws/{setting}/1", "draws", number, number, repeats=3)
+            yield settings.Row(f"draws/{setting}/1", "draws", number, number, repeats=repeats)
 
     first = names[0] if small else "polymnist_512"
     yield from train(first, "joint", "float32")

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import xla
+
 ROOT = pathlib.Path(__file__).parents[2]
 SHORT = ["--data.num-train", "600", "--data.num-validation", "100", "--data.num-test", "60", "--model.flow.hidden", "8", "8",
          "--training.joint.num-steps", "400", "--training.experts.num-steps", "400",
@@ -15,7 +17,7 @@ SHORT = ["--data.num-train", "600", "--data.num-validation", "100", "--data.num-
 
 def environment():
     """A user's environment: one device, float32, a wide terminal, in which tables keep their headings whole."""
-    return {**os.environ, "COLUMNS": "200", "XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true"}
+    return {**os.environ, "COLUMNS": "200", "XLA_FLAGS": xla.flags(1)}
 
 
 def run(module, *arguments, check=True):
