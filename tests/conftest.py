@@ -9,6 +9,9 @@ import xla
 
 os.environ.setdefault("JNF_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jnf_jax_test_cache"))
 os.environ.setdefault("XLA_FLAGS", xla.flags(4))
+# What one test compiled, no other compiles again, the commands that it starts included.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["JNF_CACHE_DIR"] + "/xla")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 import pytest

@@ -72,6 +72,7 @@ jax.jit(lambda x: jnp.linalg.eigh(x @ x.T + jax.random.normal(jax.random.key(0),
 )
 def test_compiled_programs_are_kept_where_one_wants_them(tmp_path, arguments, variable, expected):
     settings = {**os.environ, "JNF_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    settings.pop("JAX_COMPILATION_CACHE_DIR", None)
     settings["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     settings |= {} if variable is None else {"JAX_COMPILATION_CACHE_DIR": variable}
     subprocess.run([sys.executable, "-c", CACHED, *arguments], cwd=tmp_path, env=settings, check=True)

@@ -58,7 +58,7 @@ def params_files(workdir):
 
 def digest(workdir):
     code = (
-        "import sys, pathlib; sys.path.insert(0, 'tests/experiments'); import scripts; "
+        "import sys, pathlib; sys.path[:0] = ['tests', 'tests/experiments']; import scripts; "
         "print(scripts.params_files(pathlib.Path(sys.argv[1])))"
     )
     result = subprocess.run(

@@ -21,7 +21,7 @@ def test_losses_have_a_panel_for_each_stage_and_below_it_the_terms():
     assert [axis.get_title() for axis in (joint, experts)] == ["stage joint", "stage experts"]
     curves = {line.get_label(): line.get_xydata().tolist() for line in joint.lines}
     assert curves == {"training": [[step, 10 - step] for step in range(1, 6)], "validation": [[5, 4]]}
-    assert [line.get_label() for line in terms.lines] == ["kl"]
+    assert [line.get_label() for line in terms.lines] == ["KL from the prior"]
     assert not nothing.get_visible()
     figure.canvas.draw()
     assert all(float(tick).is_integer() for tick in terms.get_xticks())

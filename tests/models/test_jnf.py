@@ -20,7 +20,7 @@ from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc, smc
 from jnf_jax.projectors import base as projectors
 from jnf_jax.projectors import contrastive
-from jnf_jax.training import stages
+from jnf_jax.training import sharding, stages
 
 NUM = 200
 NUM_SAMPLES = 400
@@ -39,7 +39,8 @@ def trained(tmp_path_factory):
         model, data = experiment.build(variant)
         if out:
             shutil.copytree(folder / "flow" / "params" / "joint", folder / name / "params" / "joint")
-        params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training, folder=folder / name)
+        mesh = sharding.make_mesh(1)
+        params, _ = stages.train(model, jax.random.key(0), data, settings=variant.training, folder=folder / name, mesh=mesh)
         # on one device from here on: every device of the mesh would draw the same
         out[name] = (model, jax.device_get(params), data["test"].take(NUM))
     return out
