@@ -46,5 +46,8 @@ nb_execution_show_tb = True
 nb_merge_streams = True
 os.environ.setdefault("JNF_NOTEBOOK_SIZE", "small")
 if os.environ["JNF_NOTEBOOK_SIZE"] == "small":  # nearly all of their time is compilation
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+    os.environ.setdefault(
+        "XLA_FLAGS",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+    )
 os.environ.setdefault("PYTHONPATH", str(HERE.parent))
