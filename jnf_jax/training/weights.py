@@ -1,7 +1,7 @@
 """Weights that people share: a folder with two files of plain data.
 
     model.safetensors   the arrays; a name is a leaf's path in params, for instance `decoders/m0/Dense_0/kernel`
-    model.json          the model's config, its modalities, and the sha256 of the arrays' file
+    model.json          the model's config, its modalities, the sha256 of the arrays' file, and the sum of all that
 
 Reading it runs no code of the folder and follows no path in it. The arrays need numpy alone:
 
@@ -28,8 +28,8 @@ from jnf_jax.training import checkpoint
 
 WEIGHTS = "model.safetensors"
 MODEL = "model.json"
-_FORMAT = "jnf_jax/1"
-_FIELDS = ("format", "version", "config", "specs", "sha256")
+_FORMAT = "jnf_jax/2"
+_FIELDS = ("format", "version", "config", "specs", "sha256", "sum")
 
 
 def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Component, specs: specs_lib.Specs) -> None:
@@ -59,7 +59,7 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
         "specs": configs.to_json(specs),
         "sha256": checkpoint.sha256(folder / WEIGHTS),
     }
-    checkpoint.write_json(folder / MODEL, about)
+    checkpoint.write_json(folder / MODEL, about | {"sum": _sum(about)})
 
 
 def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ("jnf_jax",)) -> tuple[base.Model, types.Params]:
@@ -114,6 +114,8 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(about, dict) or set(about) != set(_FIELDS) or about["format"] != _FORMAT:
         found = about.get("format", sorted(about)) if isinstance(about, dict) else type(about).__name__
         raise ValueError(f"Expected the fields {list(_FIELDS)} of format {_FORMAT!r} in {folder / MODEL}, got {found!r}.")
+    if (found := _sum(about)) != about["sum"]:
+        raise ValueError(f"Expected the sum {about['sum']} of {folder / MODEL}, got {found}: the file is damaged.")
     if (found := checkpoint.sha256(folder / WEIGHTS)) != about["sha256"]:
         raise ValueError(f"Expected the sha256 {about['sha256']} of {folder / WEIGHTS}, got {found}: the file is damaged.")
     return about
@@ -122,6 +124,10 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
 def found(folder: str | os.PathLike) -> bool:
     """Returns whether a folder is one of shared weights."""
     return (pathlib.Path(folder) / MODEL).exists()
+
+
+def _sum(about: Mapping[str, Any]) -> str:
+    return checkpoint.json_sum({name: value for name, value in about.items() if name != "sum"})
 
 
 def _check(arrays: Mapping[str, np.ndarray], model: base.Model, where: str) -> types.Params:

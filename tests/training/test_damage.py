@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import os
+import pathlib
 import pickle
 import random
 import shutil
@@ -14,7 +15,10 @@ import pytest
 import test_checkpoint
 import test_stages
 
-from jnf_jax.training import checkpoint, stages
+from jnf_jax import ModalitySpec, configs
+from jnf_jax.models import mvae
+from jnf_jax.networks import mlp
+from jnf_jax.training import checkpoint, stages, weights
 
 DEFAULT = checkpoint.Policy()
 STEPS = (10, 20, 30)
@@ -246,3 +250,73 @@ def test_a_damaged_finished_stage_comes_back_from_its_checkpoints_or_is_trained_
 def test_a_folder_of_another_training_is_refused_key_by_key(trained, change, message):
     with pytest.raises(ValueError, match=message):
         train(trained[0], **change)
+
+
+EXPORTED = mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,)))
+MODALITIES = {"a": ModalitySpec(shape=(3,)), "b": ModalitySpec(shape=(2,), scale=0.5)}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An export, and one of other weights."""
+    folder = tmp_path_factory.mktemp("exported")
+    for seed, name in enumerate(("ours", "theirs")):
+        params = configs.build(EXPORTED, MODALITIES).init(jax.random.key(seed))
+        weights.save(folder / name, params, config=EXPORTED, specs=MODALITIES)
+    return folder
+
+
+def damage_export(rng, folder, exported):
+    """Returns what was done to one of the two files."""
+    path = folder / rng.choice([weights.MODEL, weights.WEIGHTS])
+    content = bytearray(path.read_bytes())
+    kind = rng.choice(["flip", "truncate", "lose", "swap", "pickle", "link", "fifo", "digit", "add"])
+    match kind:
+        case "flip":
+            content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            path.write_bytes(content)
+        case "digit":  # still JSON: another number in the config, the modalities or a sum
+            text = (folder / weights.MODEL).read_text()
+            place = rng.choice([i for i, c in enumerate(text) if c.isdigit()])
+            (folder / weights.MODEL).write_text(f"{text[:place]}{(int(text[place]) + 1) % 10}{text[place + 1 :]}")
+        case "truncate":
+            os.truncate(path, rng.randrange(len(content)))
+        case "swap":
+            shutil.copyfile(exported / "theirs" / path.name, path)
+        case "pickle":
+            path.write_bytes(pickle.dumps(Payload(folder.parent / "mark")))
+        case "add":
+            (folder / rng.choice(["extra", "params", "model.pkl"])).write_bytes(rng.randbytes(50))
+        case _:
+            path.unlink()
+            if kind == "link":
+                path.symlink_to(rng.choice([exported / "theirs" / path.name, pathlib.Path("/nowhere"), folder]))
+            if kind == "fifo":
+                os.mkfifo(path)
+    return kind
+
+
+def damage_and_load(exported, folder, number):
+    rng = random.Random(number)
+    copy = folder / str(number) / "ours"
+    shutil.copytree(exported / "ours", copy)
+    kind = damage_export(rng, copy, exported)
+    try:
+        model, params = weights.load(copy)
+    except ValueError as error:
+        assert str(error).startswith("Expected"), error
+        result = "refused"
+    else:
+        assert model.specs == MODALITIES
+        expected = configs.build(EXPORTED, MODALITIES).init(jax.random.key(0))
+        jax.tree.map(np.testing.assert_array_equal, params, expected)
+        result = "harmless"
+    assert not (copy.parent / "mark").exists(), "a pickle was run"
+    return kind, result
+
+
+@pytest.mark.parametrize("numbers", [range(25), pytest.param(range(25, 200), marks=pytest.mark.slow)], ids=["25", "200"])
+def test_damaged_exports_are_refused_or_harmless(exported, tmp_path, numbers):
+    found = collections.Counter(damage_and_load(exported, tmp_path, number) for number in numbers)
+    print(dict(found))
+    assert {kind for kind, result in found if result == "harmless"} <= {"add"}

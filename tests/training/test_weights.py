@@ -93,6 +93,7 @@ def rewrite(folder, change):
 def edit(folder, change):
     about = json.loads((folder / weights.MODEL).read_text())
     change(about)
+    about["sum"] = weights._sum(about)
     (folder / weights.MODEL).write_text(json.dumps(about))
 
 
@@ -138,7 +139,7 @@ def test_a_pickle_in_place_of_the_arrays_is_not_read(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda about: about.update(format="jnf_jax/9"), "of format 'jnf_jax/1' .* got 'jnf_jax/9'"),
+        (lambda about: about.update(format="jnf_jax/9"), "of format 'jnf_jax/2' .* got 'jnf_jax/9'"),
         (lambda about: about.pop("specs"), "Expected the fields"),
         (lambda about: about.update(weights="../../elsewhere.safetensors"), "Expected the fields"),
         (lambda about: about["config"].update(type="os:PathLike"), "Expected a config of a module in"),
