@@ -4,6 +4,7 @@ those of some models.
 Writes the parameters and losses, float64, into an .npz file, for `test_layouts.py` to compare.
 """
 
+import dataclasses
 import sys
 
 import jax
@@ -17,7 +18,7 @@ from jnf_jax.training import fit, sharded, sharding
 
 MODELS = [*test_models.MODELS]
 MODELS += [  # losses of the whole batch
-    jnf.Config(**test_models.SMALL, projector=projector, projected_hidden=(8,))
+    dataclasses.replace(test_models.small(jnf), projector=projector, projected_hidden=(8,))
     for projector in (
         contrastive.Config(dim=2),
         dcca.Config(dim=2),
