@@ -14,10 +14,10 @@ demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: a quarter of an h
 	$(RUN) -m experiments.figures --workdir runs/demo
 
 test: $(STAMP)  ## the tests, without the slow ones
-	$(RUN) -m pytest -n auto --dist loadfile
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-all: $(STAMP)  ## all tests
-	$(RUN) -m pytest -n auto --dist loadfile -m "slow or not slow"
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "slow or not slow"
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -11,6 +11,7 @@ low by half its variance. The first pass's own is too high: by .4 in 24 dimensio
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import blackjax
 import jax
@@ -25,14 +26,14 @@ class Config(configs.Component):
     """A sequential Monte Carlo sampler.
 
     Attributes:
-      num_particles: N, of the second pass; the first has half as many.
+      num_particles: N, of each pass.
       num_temperatures: steps from the proposal to the target, quadratically spaced.
       num_leapfrog_steps: of the one move at each temperature.
       step_size: the first leapfrog step size, in units of the particles' standard deviation.
       target_acceptance: acceptance probability that the step size follows.
     """
 
-    num_particles: int = 96
+    num_particles: int = 80
     num_temperatures: int = 24
     num_leapfrog_steps: int = 5
     step_size: float = 0.3
@@ -47,7 +48,7 @@ class Config(configs.Component):
     @property
     def num_starts(self) -> int:
         """Number of draws of the proposal that both passes start from."""
-        return self.num_particles + -(-self.num_particles // 2)
+        return 2 * self.num_particles
 
 
 def log_normaliser(
@@ -68,43 +69,52 @@ def log_normaliser(
     """
     move = functools.partial(_move, blackjax.hmc.build_kernel(), config.num_leapfrog_steps)
     update = from_mcmc.build_kernel(move, blackjax.hmc.init, resampling.systematic)
-    temperatures = (jnp.arange(config.num_temperatures + 1, dtype=starts.dtype) / config.num_temperatures) ** 2
-    steps = temperatures[:-1], temperatures[1:]
+    num, each = config.num_temperatures, config.num_particles
+    temperatures = (jnp.arange(num + 1, dtype=starts.dtype) / num) ** 2
+    weights = jnp.full(each, 1 / each, starts.dtype)
+    zero = jnp.zeros((), starts.dtype)
 
-    def run(key, starts, first, setting):
-        """One pass; `setting(state, last step size, xs)` says what to move with."""
+    def step(carry, xs):
+        # Both passes are one loop, so that its step is compiled once.
+        state, step_size, total, settings = carry
+        key, number = xs
+        second, at = number >= num, number % num
+        again = number == num
+        state = state._replace(
+            particles=jnp.where(again, starts[each:], state.particles), weights=jnp.where(again, weights, state.weights)
+        )
+        total = jnp.where(again, zero, total)
+        adapted = _Settings(step_size, _variance(state))
+        used = jax.tree.map(lambda known, new: jnp.where(second, known[at], new), settings, adapted)
+        before, after = temperatures[at], temperatures[at + 1]
 
-        def step(carry, xs):
-            state, step_size, total = carry
-            key, (before, after), known = xs
+        def tempered(z):
+            proposal, target = densities(z)
+            return (1 - before) * proposal + before * target
 
-            def tempered(z):
-                proposal, target = densities(z)
-                return (1 - before) * proposal + before * target
+        def log_weight(z):
+            proposal, target = densities(z)
+            return (after - before) * jnp.nan_to_num(target - proposal, nan=-1e30, neginf=-1e30)
 
-            def log_weight(z):
-                proposal, target = densities(z)
-                return (after - before) * jnp.nan_to_num(target - proposal, nan=-1e30, neginf=-1e30)
+        parameters = {"step_size": used.step_size[None], "inverse_mass_matrix": used.variance[None]}
+        state, info = update(key, state, 1, parameters, tempered, log_weight)
+        acceptance = jnp.nan_to_num(info.update_info.acceptance_rate).mean()
+        following = used.step_size * jnp.exp(0.3 * (acceptance - config.target_acceptance))
+        settings = jax.tree.map(lambda known, new: known.at[at].set(new), settings, used)
+        return (state, following, total + info.log_likelihood_increment, settings), None
 
-            step_size, variance = setting(state, step_size, known)
-            parameters = {"step_size": step_size[None], "inverse_mass_matrix": variance[None]}
-            state, info = update(key, state, 1, parameters, tempered, log_weight)
-            acceptance = jnp.nan_to_num(info.update_info.acceptance_rate).mean()
-            following = step_size * jnp.exp(0.3 * (acceptance - config.target_acceptance))
-            return (state, following, total + info.log_likelihood_increment), (step_size, variance)
+    nothing = _Settings(jnp.zeros(num, starts.dtype), jnp.zeros((num, starts.shape[-1]), starts.dtype))
+    state = blackjax.smc.base.SMCState(starts[:each], weights, {})
+    begin = state, jnp.asarray(config.step_size, starts.dtype), zero, nothing
+    (state, _, total, _), _ = jax.lax.scan(step, begin, (jax.random.split(key, 2 * num), jnp.arange(2 * num)))
+    return total, state.particles
 
-        zero = jnp.zeros((), starts.dtype)
-        state = blackjax.smc.base.SMCState(starts, jnp.full(len(starts), 1 / len(starts), starts.dtype), {})
-        (state, _, total), settings = jax.lax.scan(step, (state, jnp.asarray(config.step_size, starts.dtype), zero), first(key))
-        return total, state.particles, settings
 
-    pilot_key, key = jax.random.split(key)
-    num = len(starts) - config.num_particles
-    split = lambda key: jax.random.split(key, config.num_temperatures)
-    adapt = lambda state, step_size, known: (step_size, _variance(state))
-    _, _, settings = run(pilot_key, starts[:num], lambda key: (split(key), steps, None), adapt)
-    total, particles, _ = run(key, starts[num:], lambda key: (split(key), steps, settings), lambda state, size, known: known)
-    return total, particles
+class _Settings(NamedTuple):
+    """What particles are moved with."""
+
+    step_size: types.Array  # []
+    variance: types.Array  # [D]
 
 
 def _move(kernel, num_leapfrog_steps: int, key, state, log_density, step_size, inverse_mass_matrix):
