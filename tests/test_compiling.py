@@ -78,3 +78,13 @@ def test_compiled_programs_are_kept_where_one_wants_them(tmp_path, arguments, va
     subprocess.run([sys.executable, "-c", CACHED, *arguments], cwd=tmp_path, env=settings, check=True)
     assert list((tmp_path / expected).iterdir())
     assert len({p.parts[len(tmp_path.parts)] for p in tmp_path.rglob("*")}) == 1
+
+
+def test_what_xla_flags_say_goes_before(monkeypatch):
+    asked = []
+    monkeypatch.setattr(compiling, "_understood", lambda options: asked.append(dict(options)))
+    monkeypatch.setattr(compiling, "_FOR_ONE_RUN", {"xla_backend_optimization_level": 0, "xla_other": 1})
+    for flags in ("--xla_backend_optimization_level=3", "--xla_backend_optimization_level_of_another=3"):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        assert float(compiling.once(lambda x: x + 1)(jnp.ones(()))) == 2
+    assert asked == [{"xla_other": 1}, {"xla_backend_optimization_level": 0, "xla_other": 1}]

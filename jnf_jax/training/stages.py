@@ -69,6 +69,14 @@ def train(
     folder = None if folder is None else pathlib.Path(folder)
     params = compiling.once(model.init)(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
+    common = {
+        "mesh": mesh,
+        "on_report": on_report,
+        "on_validation": on_validation,
+        "should_stop": should_stop,
+        "should_save": should_save,
+        "pace": pace,
+    }
     for stage in model.stages:
         about = about_stage(stage, key, settings, digests)
         options = {"policy": policy, "about": about, "on_trouble": on_trouble}
@@ -93,30 +101,8 @@ def train(
             params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *arrays)}
         num_steps = 0
         if stage.loss is not None:
-            train_data, validation = (
-                fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
-            )
-            try:
-                params, complete = fit.fit(
-                    stage,
-                    params,
-                    keys.stream(key, stage.name),
-                    train_data,
-                    validation,
-                    config=settings[stage.name],
-                    mesh=mesh,
-                    checkpoints=states,
-                    on_report=on_report,
-                    on_validation=on_validation,
-                    should_stop=should_stop,
-                    should_save=should_save,
-                    pace=pace,
-                )
-            except fit.NonFiniteError as error:
-                if folder is not None:
-                    failed = processes.shared(checkpoint.Directory(folder / "failed" / stage.name))
-                    _keep(failed, _owned(stage, error.params), error.failed_step)
-                raise
+            own = {"config": settings[stage.name], "checkpoints": states}
+            params, complete = _fit(stage, params, keys.stream(key, stage.name), data, folder, **own, **common)
             if not complete:
                 if states is not None:
                     states.wait()
@@ -127,6 +113,27 @@ def train(
             _keep(done, _owned(stage, params), num_steps)
         digests[stage.name] = checkpoint.digest(_owned(stage, params))
     return params, True
+
+
+def _fit(
+    stage: base.Stage,
+    params: types.Params,
+    key: types.Array,
+    data: Mapping[str, source.Source],
+    folder: pathlib.Path | None,
+    **options: Any,
+) -> tuple[types.Params, bool]:
+    """Returns what `fit.fit` returns, given its options; weights before a step that was not finite are kept in the folder's `failed`."""
+    train_data, validation = (
+        fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
+    )
+    try:
+        return fit.fit(stage, params, key, train_data, validation, **options)
+    except fit.NonFiniteError as error:
+        if folder is not None:
+            failed = processes.shared(checkpoint.Directory(folder / "failed" / stage.name))
+            _keep(failed, _owned(stage, error.params), error.failed_step)
+        raise
 
 
 def about_stage(
