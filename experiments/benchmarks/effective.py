@@ -29,7 +29,7 @@ def row(workload: settings.Row, sides: dict, seconds: dict[str, float]) -> dict:
             trace = np.load(path)  # [N, C, B, D]
         total = ess(trace).min(-1).sum()
         draws = trace if name == "ours" else trace[-1:]
-        square, error = _mean_square(draws, mean, variance)
+        square, error = mean_square(draws, mean, variance)
         result[name] = float(total / seconds[name])
         result[f"{name}_details"] = extra | {
             "seconds": seconds[name],
@@ -47,7 +47,7 @@ def row(workload: settings.Row, sides: dict, seconds: dict[str, float]) -> dict:
     return result
 
 
-def _mean_square(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
+def mean_square(draws: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> tuple[float, float]:
     """Returns the mean of (z - mean)^2 / variance and its standard error."""
     squares = (draws - mean) ** 2 / variance
     if len(draws) > 1:

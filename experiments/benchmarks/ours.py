@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import jnf_jax
 from experiments.benchmarks import settings, targets
 from jnf_jax import compiling, types
 from jnf_jax import specs as specs_lib
@@ -26,7 +27,7 @@ from jnf_jax.training import fit, sharding, step
 
 def versions() -> dict[str, str]:
     """Returns what is measured."""
-    return {name: metadata.version(name) for name in ("jnf_jax", "jax", "jaxlib", "blackjax")}
+    return {"jnf_jax": jnf_jax.__version__} | {name: metadata.version(name) for name in ("jax", "jaxlib", "blackjax")}
 
 
 def start(num_threads: int) -> None:
@@ -113,7 +114,7 @@ def train(row: settings.Row) -> Callable[[int], float]:
         jax.block_until_ready(state)
         return time.perf_counter() - begun
 
-    run.flops = lambda: make(num_steps=1).lower(state, *arguments).compile().cost_analysis()["flops"] / size
+    run.flops = lambda: make(num_steps=1).lower(state, *arguments).cost_analysis()["flops"] / size
     return run
 
 

@@ -3,7 +3,9 @@
 Runs in an environment of its own (requirements.txt), which has no jax.
 """
 
+import importlib.util
 import os
+import pathlib
 import time
 from collections.abc import Callable
 from importlib import metadata
@@ -19,9 +21,13 @@ from experiments.benchmarks import settings, targets
 
 def _multivae():
     """Imports MultiVae; torchvision's compiled operators, which need CUDA's libraries and which it does not use, may be missing."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
+    folder = pathlib.Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
+    try:
+        for library in folder.glob("_C*.so"):
+            torch.ops.load_library(library)
+    except OSError:
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import multivae.data.datasets.base
     import multivae.models
