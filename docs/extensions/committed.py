@@ -195,6 +195,50 @@ def speed(prefix: str = "") -> str:
     return _speed(row for row in rows if row["name"].startswith(prefix))
 
 
+def accelerator(prefix: str = "") -> str:
+    """Speed on an accelerator, beside MultiVae's where it was asked; only rows that were measured."""
+    rows = []
+    for row in _read(BENCHMARKS / "accelerator.json")["rows"]:
+        if not row["name"].startswith(prefix):
+            continue
+        size = (
+            f"batch {row['batch_size']:,}, {row['precision']}"
+            if "batch_size" in row
+            else f"{row['num_observations']:,} observations"
+        )
+        unit = "s" if prefix == "subset/" else f"{row['unit']}/s"
+        theirs = _short(row["theirs"]) if "theirs" in row else ""
+        ratio = f"{row['ratio']:.3g}" if "ratio" in row else ""
+        rows.append(
+            [row["name"], size, f"{_short(row['ours'])} {unit}", theirs, ratio, f"{row['seconds_to_first_result']:.0f}"]
+        )
+    return markdown(["", "", "jnf_jax", "MultiVae", "ratio", "s to the first result"], rows)
+
+
+def rounding() -> str:
+    """What the precision of an accelerator's float32 matrix products does to trained flows."""
+    rows = [
+        [
+            row["precision"],
+            f"{row['density_error_rms']:.1g}, {row['density_error_largest']:.1g}",
+            f"{row['inverse_error_largest']:.1g}",
+            f"{row['standardised_mean_square']:.4f} ± {row['standard_error']:.4f}",
+            f"{row['chains_seconds']:.2f}",
+        ]
+        for row in _read(BENCHMARKS / "accelerator.json")["rounding"]
+    ]
+    return markdown(
+        [
+            "precision",
+            "error of log densities, nats: rms, largest",
+            "largest error of inverses",
+            "mean square of draws",
+            "chains, s",
+        ],
+        rows,
+    )
+
+
 def samplers() -> str:
     """Samplers on the trained bent Gaussians, 500 draws a chain."""
     (found,) = _read(BENCHMARKS / "samplers.json").values()
@@ -300,6 +344,8 @@ TABLES = {
         gap_seeds,
         self_reconstruction,
         speed,
+        accelerator,
+        rounding,
         samplers,
         others,
     )

@@ -5,6 +5,8 @@ import pytest
 import scipy.linalg
 import sklearn.cross_decomposition
 
+from jnf_jax import specs
+from jnf_jax.networks import mlp, modalities
 from jnf_jax.projectors import dcca
 
 
@@ -53,6 +55,24 @@ def test_gradients_are_finite_where_singular_values_tie(kind):
 def test_half_precision_is_lifted():
     a, b = (jnp.asarray(x, jnp.bfloat16) for x in views())
     assert dcca.correlations(a, b, regularisation=1e-3).dtype == jnp.float32
+
+
+def test_one_factorisation_serves_all_pairs():
+    names = ["a", "b", "c", "d"]
+    networks = modalities.build(dict.fromkeys(names, specs.ModalitySpec(shape=(5,))), mlp.Config(hidden=(8,)), {}, {})
+    projector = dcca.build(dcca.Config(dim=3, top=2), networks)
+    params = projector.init(jax.random.key(0))
+    batch = {name: jax.random.normal(jax.random.key(i), (40, 5)) for i, name in enumerate(names)}
+    compute = lambda params: projector.loss(params, jax.random.key(1), batch)
+    assert str(jax.make_jaxpr(compute)(params)).count("= svd[") == 1
+    loss, metrics = compute(params)
+    projected = {name: projector.project(params, name, batch[name]) for name in names}
+    for pair, value in metrics.items():
+        one, other = pair.removeprefix("correlation/").split("+")
+        expected = dcca.correlations(projected[one], projected[other], regularisation=1e-3)[:2].sum()
+        np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert len(metrics) == 6
+    np.testing.assert_allclose(loss, -sum(metrics.values()), rtol=1e-6)
 
 
 def test_a_batch_too_small_is_refused():
