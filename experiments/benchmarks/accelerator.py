@@ -35,6 +35,7 @@ _LEAST_GAIN = 1.1  # in samples a second, for eight times the batch
 _OBSERVATIONS = (100, 1_000, 10_000)
 _PRODUCT_SIZE = 8_192
 _POINTS = 4_096
+_ABOUT = ("batch_size", "precision", "num_observations")
 _RESERVE = 20.0  # seconds that no row is begun in
 
 
@@ -79,7 +80,7 @@ def main() -> None:
         if not row.name.startswith(arguments.only) or _series(row) in saturated:
             continue
         if time.monotonic() > end - _RESERVE:
-            result["left_out"].append(_label(row))
+            result["left_out"].append(label(row))
             continue
         found = measure(row, arguments.peer, result["peaks"])
         result["rows"].append(found)
@@ -244,18 +245,24 @@ def _series(row: settings.Row) -> str:
     return f"{row.name} {row.precision}"
 
 
+def label(row: settings.Row) -> str:
+    """Returns a row's name and what it is measured at."""
+    return label_of({"name": row.name} | _about(row))
+
+
+def label_of(found: dict) -> str:
+    """Returns the label of a row of the results."""
+    return " ".join([found["name"], *(f"{name}={found[name]}" for name in _ABOUT if name in found)])
+
+
 def _about(row: settings.Row) -> dict:
     if row.kind == "train":
         return {"batch_size": row.examples_per_step, "precision": row.precision}
     return {"num_observations": row.num_observations if row.kind == "subset" else row.amount}
 
 
-def _label(row: settings.Row) -> str:
-    return " ".join([row.name, *(f"{name}={value}" for name, value in _about(row).items())])
-
-
 def _line(found: dict) -> str:
-    about = " ".join(str(found[name]) for name in ("batch_size", "precision", "num_observations") if name in found)
+    about = " ".join(str(found[name]) for name in _ABOUT if name in found)
     value = f"{found['ours']:.4g}" if "ours" in found else f"failed: {found.get('error')}"
     share = f", {found['share_of_the_peak']:.2f} of the peak" if "share_of_the_peak" in found else ""
     theirs = f", theirs {found['theirs']:.4g}, ratio {found['ratio']:.2f}" if "ratio" in found else ""

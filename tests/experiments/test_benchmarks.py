@@ -70,6 +70,32 @@ def test_all_rows_run_here_at_a_small_size(tmp_path):
     assert not result["left_out"]
     assert [row["name"] for row in result["rows"] if "error" in row] == []
     assert {row["name"].split("/")[0] for row in result["rows"]} == {"train", "subset"}
+    assert [found["precision"] for found in result["rounding"]] == ["default", "highest"]
+    for found in result["rounding"]:  # a CPU rounds nothing off
+        assert found["density_error_largest"] < 1e-3
+        assert found["inverse_error_largest"] < 1e-5
+        assert abs(found["standardised_mean_square"] - 1) < 5 * found["standard_error"]
+
+
+def test_what_a_run_leaves_out_keeps_its_results(tmp_path):
+    path = tmp_path / "accelerator.json"
+    kept = {"name": "draws/polymnist_32/1", "ours": 1.0}
+    path.write_text(
+        json.dumps({"rounding": [{"precision": "highest"}], "rows": [kept, {"name": "train/a/joint", "ours": 2.0}]})
+    )
+    scripts.run("benchmarks.accelerator", "--small", "--output", path, "--minutes", "0", "--only", "train")
+    result = json.loads(path.read_text())
+    assert result["rows"] == [kept]
+    assert result["rounding"] == [{"precision": "highest"}]
+
+
+def test_the_committed_run_on_an_accelerator_is_whole():
+    result = json.loads((run.Arguments().output.parent / "accelerator.json").read_text())
+    measured = {accelerator.label_of(row) for row in result["rows"]}
+    assert measured.isdisjoint(result["left_out"])
+    assert measured | set(result["left_out"]) == {accelerator.label(row) for row in accelerator.rows(small=False)}, (
+        "run it again"
+    )
 
 
 def test_a_row_that_does_not_fit_costs_no_other(monkeypatch):
