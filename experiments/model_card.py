@@ -60,12 +60,12 @@ def measured(evaluation: Mapping) -> list[list[str]]:
     rows = []
     by_size = lambda part: evaluation.get(part, {}).get("by_size", {})
     for size, value in by_size("coherence").items():
-        rows.append([f"coherence of what is generated from {size} modalities", f"{value:.3f}"])
+        rows.append([f"coherence of what is generated from {_modalities(size)}", f"{value:.3f}"])
     if "joint_coherence" in evaluation:
-        rows.append(["coherence of draws from the prior", f"{evaluation['joint_coherence']:.3f}"])
+        rows.append(["coherence of draws of `sample_prior`", f"{evaluation['joint_coherence']:.3f}"])
     for size, score in by_size("subset_score").items():
         text = f"{score['mean']:.2f} ± {score['standard_error']:.2f}"
-        rows.append([f"score of posteriors given {size} modalities, nats", text])
+        rows.append([f"score of posteriors given {_modalities(size)}, nats", text])
     likelihood = evaluation.get("log_likelihood", {})
     if "all" in likelihood:
         spread = likelihood.get("all_standard_error")
@@ -85,6 +85,10 @@ def measured(evaluation: Mapping) -> list[list[str]]:
     return rows
 
 
+def _modalities(size: str) -> str:
+    return "1 modality" if size == "1" else f"{size} modalities"
+
+
 def table(columns: list[str], rows: list[list[str]]) -> str:
     """Returns a table in Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
@@ -95,7 +99,7 @@ def _use(modality: str) -> str:
     return f"""## Use
 
 ```bash
-jnf-jax sample --workdir FOLDER --observe {modality}
+jnf-jax sample --workdir FOLDER --observe {modality}    # where the data are there
 ```
 
 ```python

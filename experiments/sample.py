@@ -179,7 +179,7 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     if test.masks:
         title += " No tile: not measured."
     if any(pictures.kind(spec) in ("bars", "curve", "words") for spec in model.specs.values()):
-        title += " Blue: draw. Orange: test example. Grey: 5th to 95th percentile of draws."
+        title += " Blue: the values. In draws, orange: the test example; grey: their 5th to 95th percentile."
     headings = ["test", *(f"draw {n + 1}" for n in range(arguments.num_samples))]
     return pictures.grid(blocks, title=title, divider=1, headings=headings)
 

@@ -24,13 +24,16 @@ def marginal_stage(parts: sampled.Parts, *, num_codes: int) -> base.Stage:
         prepare=lambda params, batch: {"joint_posterior": sampled.encode_joint(parts, params, batch)},
         solve=functools.partial(solve_marginal, parts, num_codes),
         needs=("joint",),
+        incomplete=parts.joint.incomplete,
     )
 
 
 def divisors_stage(parts: sampled.Parts, *, num_codes: int, needs: tuple[str, ...]) -> base.Stage:
     """Returns the stage that fits the experts' divisors, to so many codes."""
     solve = functools.partial(solve_divisors, parts, num_codes)
-    return base.Stage(name="divisors", trainable=("divisors",), loss=None, solve=solve, needs=needs)
+    return base.Stage(
+        name="divisors", trainable=("divisors",), loss=None, solve=solve, needs=needs, incomplete=parts.joint.incomplete
+    )
 
 
 def marginal_loss(
@@ -63,7 +66,9 @@ def solve_divisors(
     def encode(key, batch):
         z = distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
         u = [jax.vmap(flow)(z)[0] for flow in flows]
-        return u, [sampled.encode_expert(parts, params, name, batch[name]).scale for name in names]
+        present = parts.experts.modalities.present(batch.get(types.MASKS, {}), len(z))
+        scales = [sampled.encode_expert(parts, params, name, batch[name]).scale for name in names]
+        return u, [jnp.where(there[:, None], scale, 0) for scale, there in zip(scales, present, strict=True)]
 
     u, scales = over_examples(encode, key, train, num=num_codes)
     found = [divisors.by_moments(u_j, scale.max(0)) for u_j, scale in zip(u, scales, strict=True)]
@@ -72,9 +77,9 @@ def solve_divisors(
 
 def over_examples(function, key: types.Array, data, *, num: int, batch_size: int = 500):
     """Returns function(key, batch) of the first `num` examples, computed in batches of one shape, on the host."""
-    num = min(num, len(next(iter(data.values()))))
+    num = min(num, len(jax.tree.leaves(data)[0]))
     call, found = jax.jit(function), []
     for start in range(0, num, batch_size):
         rows = np.arange(start, start + min(batch_size, num)) % num  # the last batch is filled up; its filling is dropped
-        found.append(jax.device_get(call(jax.random.fold_in(key, start), {name: x[rows] for name, x in data.items()})))
+        found.append(jax.device_get(call(jax.random.fold_in(key, start), jax.tree.map(lambda x, r=rows: x[r], data))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)

@@ -8,6 +8,9 @@ Stage 2, `experts`, joint encoder and decoders frozen: every unimodal posterior 
 
     L2 = - sum_j E_q(z|X)[ log q_j(z | x_j) ],     q_j a Gaussian of x_j seen through a flow that does not depend on x_j.
 
+Of examples that lack modalities (`incomplete`), stage 1 takes the terms they have, their joint posterior being that of what they have, and stage 2 trains the
+experts of what they have. If every q(z|x_S) is the true one, so is its mean given x_j, whatever else is missing at random: experts learn the same as from complete examples.
+
 Any subset's posterior is a product of its experts, sampled by Hamiltonian Monte Carlo (`posteriors.product`). Two stages that are fitted outright
 serve it: `marginal`, a density of the codes, after stage 1, and `divisors`, a Gaussian in every expert's base space, after stage 2. Without a
 flow (`flows.identity`) the same file is the JNF of plain Gaussian posteriors.
@@ -52,6 +55,7 @@ class Config(configs.Component):
       networks: exceptions to `network`, by modality.
       precision: what these networks compute in, `float32` or `bfloat16`; parameters, densities, flows and chains stay in float32.
       joint_hidden: widths of the layers between the concatenated heads and the joint posterior.
+      incomplete: whether it is for examples that lack modalities: its joint encoder sees which an example has.
       joint_covariance: of the joint posterior: `diagonal`, as published, or `full`, D (D - 1) / 2 more outputs, for a few dimensions.
       projector: what the experts see of an observation (`projectors.contrastive`, `projectors.dcca`); None: all of it.
       projected_hidden: widths of the layers between a projection and its expert's base Gaussian.
@@ -69,7 +73,7 @@ class Config(configs.Component):
 
     NOT_OF_STAGE: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "projector": (
-            "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "joint_hidden", "joint_covariance",
+            "latent_dim", "beta", "initial_beta", "annealing", "rescale", "scale_transform", "joint_hidden", "incomplete", "joint_covariance",
             "projected_hidden", "flow", "wide_experts", "marginal", "num_codes", "product_rule", "sampler",
         ),
         "joint": ("projector", "projected_hidden", "flow", "wide_experts", "marginal", "num_codes", "product_rule", "sampler"),
@@ -88,6 +92,7 @@ class Config(configs.Component):
     networks: Mapping[str, configs.Component] = dataclasses.field(default_factory=dict)
     precision: modalities.Precision = "float32"
     joint_hidden: tuple[int, ...] = (512,)
+    incomplete: bool = False
     joint_covariance: Literal["diagonal", "full"] = "diagonal"
     projector: configs.Component | None = None
     projected_hidden: tuple[int, ...] = (512, 512)
@@ -183,6 +188,7 @@ def make_parts(
             modalities=networks_of,
             trunk=joint_trunk or mlp.MLP(hidden=config.joint_hidden),
             head=head(full=config.joint_covariance == "full"),
+            incomplete=config.incomplete,
         ),
         experts=experts.Experts(
             modalities=networks_of,
@@ -207,6 +213,7 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
         trainable=("joint", "decoders"),
         loss=functools.partial(joint_loss, parts, config.beta),
         annealed=None if config.initial_beta is None else functools.partial(annealed_joint_loss, parts),
+        incomplete=config.incomplete,
     )
     learners = base.Stage(
         name="experts",
@@ -215,11 +222,15 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
         prepare=functools.partial(prepare_experts, parts),
         begin=begin_experts if projector is None else None,
         needs=("projector", "joint") if learnt else ("joint",),
+        incomplete=config.incomplete,
     )
     found = []
     if learnt:
-        loss = lambda params, key, batch: projector.loss(params["projector"], key, parts.modalities.canonical(batch))
-        found.append(base.Stage(name="projector", trainable=("projector",), loss=loss, whole_batches=True))
+        loss = functools.partial(projector_loss, parts)
+        stage = base.Stage(
+            name="projector", trainable=("projector",), loss=loss, whole_batches=True, incomplete=projector.incomplete
+        )
+        found.append(stage)
     found.append(vae)
     if parts.shared.rule.marginal.fit is not None:
         found.append(fitted.marginal_stage(parts.shared, num_codes=config.num_codes))
@@ -251,6 +262,15 @@ def view(parts: Parts, params: types.Params, name: str, x: types.Array) -> types
     return parts.experts.view(params["projector"], name, x)
 
 
+def projector_loss(
+    parts: Parts, params: types.Params, key: types.Array, batch: types.Batch
+) -> tuple[types.Array, base.Metrics]:
+    """Returns what the projector minimises."""
+    data = {name: batch[name] for name in parts.modalities.names}
+    masks = {types.MASKS: batch[types.MASKS]} if types.MASKS in batch else {}
+    return parts.experts.projector.loss(params["projector"], key, parts.modalities.canonical(data) | masks)
+
+
 def annealed_joint_loss(
     parts: Parts, params: types.Params, key: types.Array, batch: types.Batch, progress: types.Array
 ) -> tuple[types.Array, base.Metrics]:
@@ -278,17 +298,22 @@ def begin_experts(params: types.Params) -> types.Params:
 
 def prepare_experts(parts: Parts, params: types.Params, batch: types.Batch) -> dict[str, Any]:
     """Returns what experts see of the batch, beside the frozen q(z | X): stage 2 runs neither projectors nor the joint encoder."""
-    views = {name: view(parts, params, name, x) for name, x in batch.items()}
-    return {"joint_posterior": encode_joint(parts, params, batch), "views": views}
+    views = {name: view(parts, params, name, batch[name]) for name in parts.modalities.names}
+    masks = {types.MASKS: batch[types.MASKS]} if types.MASKS in batch else {}
+    return {"joint_posterior": encode_joint(parts, params, batch), "views": views, **masks}
 
 
 def expert_loss(
     parts: Parts, params: types.Params, key: types.Array, batch: dict[str, Any]
 ) -> tuple[types.Array, base.Metrics]:
-    """Returns L2, the negative log densities of draws of q(z | X) under all experts."""
+    """Returns L2, the negative log densities of draws of q(z | X) under the experts of what the examples have."""
     z = distributions.gaussian_sample(key, batch["joint_posterior"])
+    present = parts.modalities.present(batch.get(types.MASKS, {}), len(z))
     densities = {
         name: parts.experts.log_density(params["experts"], name, parts.experts.encode_view(params["experts"], name, seen), z)
         for name, seen in batch["views"].items()
     }
-    return -sum(densities.values()).mean(), {f"log_density/{name}": d.mean() for name, d in densities.items()}
+    densities = {name: densities[name] for name in parts.modalities.names}
+    total = objectives.weighted_sum(densities, dict.fromkeys(densities, 1.0), present)
+    means = {f"log_density/{name}": base.mean_of(d, there) for (name, d), there in zip(densities.items(), present, strict=True)}
+    return -total.mean(), means

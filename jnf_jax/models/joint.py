@@ -24,24 +24,35 @@ class Encoder:
       modalities: the networks.
       trunk: concatenated features `[B, F]` -> `[B, H]`.
       head: from `[B, H]` to the Gaussian.
+      incomplete: whether examples may lack modalities (`types.MASKS`): the trunk then sees zeros for the features they lack, and M numbers
+        more, 1 for each modality that is there and 0 for the others.
     """
 
     modalities: modalities.Modalities
     trunk: nn.Module
     head: networks_base.GaussianHead
+    incomplete: bool = False
 
     def init(self, key: types.Array) -> types.Params:
         """Returns the parameters."""
         encoders = self.modalities.init_encoders(keys.stream(key, "joint"))
-        features = jnp.concatenate([self.modalities.example_features(encoders, n) for n in self.modalities.names], axis=-1)
+        found = [self.modalities.example_features(encoders, n) for n in self.modalities.names]
+        features = self._joined(found, jnp.ones((len(found), 1), bool))
         trunk = self.trunk.init(keys.stream(key, "trunk"), features)
         head = self.head.init(keys.stream(key, "head"), self.trunk.apply(trunk, features))
         return {"encoders": encoders, "trunk": trunk, "head": head}
 
     def encode(self, params: types.Params, data: types.Batch) -> types.Gaussian:
-        """Returns q(z | X), `[B, D]`."""
-        features = [self.modalities.features(params["encoders"], name, data[name]) for name in self.modalities.names]
-        return self.head.apply(params["head"], self.trunk.apply(params["trunk"], jnp.concatenate(features, axis=-1)))
+        """Returns q(z | X), `[B, D]`; of an example that lacks modalities q(z | those it has)."""
+        data, present = self.modalities.split(data)
+        features = [self.modalities.features(params["encoders"], name, x) for name, x in data.items()]
+        return self.head.apply(params["head"], self.trunk.apply(params["trunk"], self._joined(features, present)))
+
+    def _joined(self, features: list[types.Array], present: types.Array) -> types.Array:
+        if self.incomplete:
+            features = [jnp.where(there[:, None], f, 0) for f, there in zip(features, present, strict=True)]
+            features.append(present.T.astype(features[0].dtype))
+        return jnp.concatenate(features, axis=-1)
 
 
 def negative_elbo(
@@ -54,20 +65,23 @@ def negative_elbo(
     beta: types.Array | float,
     weights: dict[str, float],
 ) -> tuple[types.Array, base.Metrics]:
-    """Returns a one-draw estimate of minus the ELBO of complete examples, `[B]`, and its terms' means.
+    """Returns a one-draw estimate of minus the ELBO of what examples have, `[B]`, and its terms' means.
 
     Args:
       networks: of the modalities.
       decoders: their decoders' parameters.
       key: of the draw.
       posterior: q(z | X), `[B, D]`.
-      data: all modalities.
+      data: all modalities, and the masks of examples that lack some.
       beta: weight of the KL term.
       weights: lambda_j, by modality.
     """
     decoded = networks.decode(decoders, distributions.gaussian_sample(key, posterior))
+    data, present = networks.split(data)
     terms = objectives.log_likelihoods(networks.specs, decoded, networks.canonical(data))
-    reconstruction = -sum(weights[name] * term for name, term in terms.items())
+    reconstruction = -objectives.weighted_sum(terms, weights, present)
     kl = distributions.kl_to_standard_normal(posterior)
-    metrics = {"kl": kl.mean(), **{f"log_likelihood/{name}": term.mean() for name, term in terms.items()}}
-    return reconstruction + beta * kl, metrics
+    means = {
+        f"log_likelihood/{name}": base.mean_of(term, there) for (name, term), there in zip(terms.items(), present, strict=True)
+    }
+    return reconstruction + beta * kl, {"kl": kl.mean(), **means}

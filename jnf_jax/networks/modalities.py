@@ -85,9 +85,11 @@ class Modalities:
         The data of a modality that an example lacks stand for nothing, but they are finite.
         """
         data = {name: batch[name] for name in self.names}
-        size = len(next(iter(data.values())))
-        masks = batch.get(types.MASKS, {})
-        return data, jnp.stack([jnp.asarray(masks[n], bool) if n in masks else jnp.ones(size, bool) for n in self.names])
+        return data, self.present(batch.get(types.MASKS, {}), len(next(iter(data.values()))))
+
+    def present(self, masks: types.Batch, size: int) -> types.Array:
+        """Returns which modalities the examples of a batch have, `[M, B]` bool; those without a mask are in all."""
+        return jnp.stack([jnp.asarray(masks[n], bool) if n in masks else jnp.ones(size, bool) for n in self.names])
 
     def ordered(self, observed: types.Batch) -> types.Batch:
         """Returns the observed modalities in the specs' order.

@@ -6,12 +6,14 @@ through `given`.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax.numpy as jnp
 
 from jnf_jax import types
+from jnf_jax.networks import modalities as modalities_lib
 
 
 class Loss(Protocol):
@@ -20,7 +22,10 @@ class Loss(Protocol):
     def __call__(
         self, params: types.Params, key: types.Array, batch: types.Batch
     ) -> tuple[types.Array, dict[str, types.Array]]:
-        """Maps the projector's params and modality -> x [B, *shape], canonical, to (scalar, metrics)."""
+        """Maps the projector's params and modality -> x [B, *shape], canonical, to (scalar, metrics).
+
+        Where the projector is `incomplete`, the batch may have masks, `types.MASKS`.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +36,13 @@ class Projector:
       init: (key) -> params.
       project: (params, name, x) -> g_j(x_j) `[B, K]`, x `[B, *shape]` as `distributions.canonical` returns it.
       loss: what it minimises; None where there is nothing to train.
+      incomplete: whether the loss takes examples that lack modalities.
     """
 
     init: Callable[[types.Array], types.Params]
     project: Callable[[types.Params, str, types.Array], types.Array]
     loss: Loss | None
+    incomplete: bool = False
 
 
 def given(features: Mapping[str, Callable[[types.Array], types.Array]]) -> Projector:
@@ -59,3 +66,12 @@ def given(features: Mapping[str, Callable[[types.Array], types.Array]]) -> Proje
         return out
 
     return Projector(init=lambda key: {}, project=project, loss=None)
+
+
+def pairs_there(modalities: modalities_lib.Modalities, batch: types.Batch) -> dict[tuple[str, str], types.Array | None]:
+    """Returns for each pair of modalities which examples have both, `[B]` bool; None where a batch has no masks."""
+    pairs = list(itertools.combinations(modalities.names, 2))
+    if types.MASKS not in batch:
+        return dict.fromkeys(pairs)
+    there = dict(zip(modalities.names, modalities.split(batch)[1], strict=True))
+    return {(i, j): there[i] & there[j] for i, j in pairs}

@@ -59,17 +59,24 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
     def loss(params, key, batch):
         del key
         embedded = {name: project(params, name, batch[name]) for name in modalities.names}
+        there = base.pairs_there(modalities, batch)
         pairs = {
-            f"{i}+{j}": nt_xent(embedded[i], embedded[j], config.temperature)
+            f"{i}+{j}": nt_xent(embedded[i], embedded[j], config.temperature, there[i, j])
             for i, j in itertools.combinations(modalities.names, 2)
         }
         return sum(pairs.values()), {f"contrastive/{pair}": value for pair, value in pairs.items()}
 
-    return base.Projector(init=init, project=project, loss=loss)
+    return base.Projector(init=init, project=project, loss=loss, incomplete=True)
 
 
-def nt_xent(a: types.Array, b: types.Array, temperature: float) -> types.Array:
+def nt_xent(a: types.Array, b: types.Array, temperature: float, there: types.Array | None = None) -> types.Array:
     """Returns the contrastive loss `[]` of matching unit embeddings `[B, K]`; under `jit` on a mesh B is the global batch.
+
+    Args:
+      a: `[B, K]`.
+      b: `[B, K]`.
+      temperature: of the softmax.
+      there: `[B]` bool, the examples that have both; None: all of them. The others are no negatives either.
 
     Raises:
       ValueError: if there is nothing to draw apart.
@@ -81,7 +88,12 @@ def nt_xent(a: types.Array, b: types.Array, temperature: float) -> types.Array:
     similarity = (both @ both.T) / temperature
     similarity = jnp.where(jnp.eye(2 * num, dtype=bool), -jnp.inf, similarity)
     match = jnp.roll(jnp.arange(2 * num), num)
-    return -jnp.take_along_axis(jax.nn.log_softmax(similarity), match[:, None], axis=1).mean()
+    if there is None:
+        return -jnp.take_along_axis(jax.nn.log_softmax(similarity), match[:, None], axis=1).mean()
+    both_there = jnp.tile(there, 2)
+    similarity = jnp.where(both_there[:, None] & ~both_there, -jnp.inf, similarity)  # rows that do not count stay finite
+    found = jnp.take_along_axis(jax.nn.log_softmax(similarity), match[:, None], axis=1)[:, 0]
+    return -jnp.where(both_there, found, 0).sum() / jnp.maximum(both_there.sum(), 1)
 
 
 def _normalise(x: types.Array) -> types.Array:

@@ -63,20 +63,23 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
         pairs = list(itertools.combinations(modalities.names, 2))
         first, second = (jnp.stack([projected[pair[end]] for pair in pairs]) for end in (0, 1))
         # All pairs at once: an accelerator factorises small matrices one after another, and waits for each.
-        of_pairs = jax.vmap(functools.partial(correlations, regularisation=config.regularisation))(first, second)
+        there = base.pairs_there(modalities, batch)
+        masks = jnp.stack([there[pair] for pair in pairs]) if types.MASKS in batch else None
+        of_pairs = jax.vmap(functools.partial(correlations, regularisation=config.regularisation))(first, second, there=masks)
         total = of_pairs[:, : config.top].sum(1)
         return -total.sum(), {f"correlation/{i}+{j}": value for (i, j), value in zip(pairs, total, strict=True)}
 
-    return base.Projector(init=init, project=project, loss=loss)
+    return base.Projector(init=init, project=project, loss=loss, incomplete=True)
 
 
-def correlations(a: types.Array, b: types.Array, *, regularisation: float) -> types.Array:
+def correlations(a: types.Array, b: types.Array, *, regularisation: float, there: types.Array | None = None) -> types.Array:
     """Returns the canonical correlations `[K]` of a batch, largest first, in at least float32.
 
     Args:
       a: `[B, K]`.
       b: `[B, K]`.
       regularisation: r, added to the diagonals of both covariances.
+      there: `[B]` bool, the examples that have both; None: all of them.
 
     Raises:
       ValueError: if there are no more examples than dimensions: every correlation of such a batch is 1.
@@ -85,9 +88,13 @@ def correlations(a: types.Array, b: types.Array, *, regularisation: float) -> ty
     if num <= dim:
         raise ValueError(f"Expected a batch of more than {dim} examples for {dim} correlations, got {num}.")
     a, b = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b))
-    a, b = (x - x.mean(0) for x in (a, b))
+    if there is None:
+        count, a, b = num, *(x - x.mean(0) for x in (a, b))
+    else:
+        weight, count = there[:, None], jnp.maximum(there.sum(), 2)
+        a, b = (jnp.where(weight, x - jnp.where(weight, x, 0).sum(0) / count, 0) for x in (a, b))
     ridge = regularisation * jnp.eye(dim, dtype=a.dtype)
-    product = lambda x, y: jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST) / (num - 1)
+    product = lambda x, y: jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST) / (count - 1)
     first, second = (jnp.linalg.cholesky(product(x, x) + ridge) for x in (a, b))
     solve = lambda root, x: jax.scipy.linalg.solve_triangular(root, x, lower=True)
     whitened = solve(second, solve(first, product(a, b)).T)

@@ -65,7 +65,7 @@ def _reached(repo: str) -> Iterator[types.ModuleType]:
     try:
         yield huggingface_hub
     except (OSError, ValueError, httpx.HTTPError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = str(error).strip().split("\n")[0].removeprefix("Got: ") or type(error).__name__
         raise ValueError(
             f"Expected a repository USER/NAME of the Hub that can be reached (a folder is read by weights.load), got {repo!r}: {reason}"
         ) from error

@@ -208,7 +208,10 @@ def check(
     for stage in model.stages:
         if lacking and not stage.incomplete:
             without = ", ".join(f"{number} without {name!r}" for name, number in lacking.items())
-            raise ValueError(f"Expected examples with every modality for stage {stage.name!r}, got {without}.")
+            raise ValueError(
+                f"Expected examples with every modality for stage {stage.name!r}, got {without}; "
+                "a model with a setting `incomplete` takes them where it is on."
+            )
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)
         if stage.loss is None:

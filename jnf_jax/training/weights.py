@@ -48,7 +48,7 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
     if (folder / MODEL).exists():
         raise ValueError(f"Expected a folder without weights, got {folder}, which has a {MODEL}.")
     arrays = _named(jax.device_get(params))
-    _check(arrays, configs.build(config, specs), "the parameters to save")
+    _check(arrays, configs.build(config, specs), "the parameters to save (networks of your own are in no config)")
     folder.mkdir(parents=True, exist_ok=True)
     content = safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in arrays.items()})
     (folder / WEIGHTS).write_bytes(content)  # `save_file` would make a file that its owner alone can read

@@ -12,7 +12,7 @@ import scipy.stats
 
 from experiments import experiment
 from jnf_jax import specs, subsets
-from jnf_jax.data import linear_gaussian
+from jnf_jax.data import linear_gaussian, missing
 from jnf_jax.flows import identity, maf
 from jnf_jax.marginals import standard_normal
 from jnf_jax.models import jnf
@@ -79,6 +79,25 @@ def test_every_posterior_is_close_to_the_exact_one_of_its_decoders(trained):
     for subset in [*subsets.proper(names), names]:
         kl = divergence(model, params, test, subset)
         assert -0.01 < kl.mean() < LARGEST_KL, f"{subset}: {kl.mean():.4f}"
+
+
+@pytest.mark.slow
+def test_half_of_all_modalities_missing_leave_every_posterior_close_to_the_exact_one_of_its_decoders():
+    config = experiment.find("linear_gaussian/jnf")
+    training = {stage: dataclasses.replace(settings, num_steps=1_500) for stage, settings in config.training.items()}
+    variant = dataclasses.replace(
+        config,
+        data=missing.Config(data=config.data, fraction=0.5),
+        model=dataclasses.replace(config.model, incomplete=True, joint_hidden=(64,)),
+        training=training,
+    )
+    model, data = experiment.build(variant)
+    assert len(data["train"].complete()) < 0.2 * len(data["train"])
+    params, _ = stages.train(model, jax.random.key(0), data, settings=training, mesh=sharding.make_mesh(1))
+    names, params, test = tuple(model.specs), jax.device_get(params), data["test"].take(NUM)
+    for subset in [*subsets.proper(names), names]:
+        kl = divergence(model, params, test, subset)
+        assert -0.01 < kl.mean() < 2 * LARGEST_KL, f"{subset}: {kl.mean():.4f}"
 
 
 def test_the_flow_is_not_worse_than_the_gaussian(trained):
