@@ -79,8 +79,8 @@ def test_pictures_are_those_of_the_run(run, shared, monkeypatch):
 def test_the_card_tells_metrics_data_versions_and_checksums(shared):
     card = (shared / model_card.NAME).read_text()
     for row in (
-        "| coherence of what is generated from 1 modalities | 0.812 |",
-        "| score of posteriors given 1 modalities, nats | -3.25 ± 0.50 |",
+        "| coherence of what is generated from 1 modality | 0.812 |",
+        "| score of posteriors given 1 modality, nats | -3.25 ± 0.50 |",
         "| share of observations whose chains have R-hat below 1.5 | 0.750 |",
         f"| `x1` | {linear_gaussian.build(CONFIG.data, 'test').specs['x1'].shape} | gaussian |",
         "| `data.num_train` | 100 |",
