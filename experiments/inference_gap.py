@@ -165,7 +165,7 @@ def show(result: dict) -> None:
     """Prints the gap of every subset."""
     table = rich.table.Table(title="Inference gap, nats", title_justify="left")
     for column in ("given", "KL(p_theta || q)", "floor of stage 1", "bounds", "two-sample accuracy"):
-        table.add_column(column, justify="left" if column == "given" else "right")
+        table.add_column(column, justify="left" if column == "given" else "right", overflow="fold")
     shown = lambda entry: f"{entry['mean']:.3f} ± {entry['standard_error']:.3f}" if entry else ""
     for subset, entry in result["by_subset"].items():
         bounds = f"{entry['lower']['mean']:.3f} to {entry['upper']['mean']:.3f}" if "lower" in entry else ""

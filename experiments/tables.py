@@ -122,7 +122,7 @@ def _chains(console: rich.console.Console, title: str, part: dict) -> None:
 def _print(console: rich.console.Console, title: str, columns: list[str], rows) -> None:
     table = rich.table.Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else f"{cell:.3f}" for cell in row))
     console.print(table)

@@ -239,6 +239,35 @@ def rounding() -> str:
     )
 
 
+def streaming() -> str:
+    """What streaming costs: memory beside that of a hundredth of the data, throughput beside data on the device."""
+    found = _read(BENCHMARKS / "streaming.json")
+    return markdown(
+        ["", ""],
+        [
+            ["data, GB", f"{found['gigabytes']:.2f}"],
+            ["resident memory, GB", f"{found['resident_gigabytes']:.2f}"],
+            ["resident memory with a hundredth of the data, GB", f"{found['resident_gigabytes_small']:.2f}"],
+            ["examples a second, over those of data on the device", f"{found['share_of_on_device']:.3f}"],
+        ],
+    )
+
+
+def scaling() -> str:
+    """Weak scaling: examples a second where every device has the same work."""
+    rows = [
+        [
+            f"{row['processes']}{'' if row['together'] else ' apart'}",
+            row["devices"],
+            row["processes"] * row["cores"],
+            f"{row['examples_per_second']:.0f}",
+            f"{row['efficiency']:.2f}",
+        ]
+        for row in _read(BENCHMARKS / "scaling.json")["rows"]
+    ]
+    return markdown(["processes", "devices each", "cores", "examples/s", "efficiency"], [list(map(str, row)) for row in rows])
+
+
 def samplers() -> str:
     """Samplers on the trained bent Gaussians, 500 draws a chain."""
     (found,) = _read(BENCHMARKS / "samplers.json").values()
@@ -346,6 +375,8 @@ TABLES = {
         speed,
         accelerator,
         rounding,
+        streaming,
+        scaling,
         samplers,
         others,
     )

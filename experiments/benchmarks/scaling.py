@@ -43,17 +43,18 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Processes, each on so many cores of its own, with so many devices."""
+    """So many processes with so many devices and cores each; they share the cores where they train together."""
 
     processes: int
     cores: int
     devices: int
+    together: bool = True  # or runs of their own side by side, which says what the cores themselves lose
 
     def __str__(self) -> str:
-        return f"{self.processes} process(es) x {self.devices} device(s), {self.cores} core(s) each"
+        return f"{'' if self.together else 'apart: '}{self.processes} process(es) x {self.devices} device(s), {self.cores} core(s) each"
 
 
-LAYOUTS = (Layout(1, 1, 1), Layout(1, 2, 2), Layout(1, 2, 8), Layout(2, 1, 1), Layout(2, 1, 2))
+LAYOUTS = (Layout(1, 1, 1), Layout(2, 1, 1, together=False), Layout(1, 2, 2), Layout(2, 1, 1), Layout(1, 2, 8))
 
 
 def main() -> None:
@@ -81,11 +82,11 @@ def main() -> None:
 def rate(arguments: Arguments, layout: Layout) -> float:
     """Returns the median of examples a second over calls of ten steps."""
     with tempfile.TemporaryDirectory() as folder:
-        workdir = pathlib.Path(folder) / "run"
+        workdirs = [pathlib.Path(folder) / ("run" if layout.together else f"run_{i}") for i in range(layout.processes)]
         port = _free_port()
-        processes = [_start(arguments, layout, workdir, index, port) for index in range(layout.processes)]
+        processes = [_start(arguments, layout, workdir, index, port) for index, workdir in enumerate(workdirs)]
         try:
-            while len(seconds := _seconds(workdir)) <= arguments.num_rows:
+            while len(seconds := _seconds(workdirs[-1])) <= arguments.num_rows:
                 if any(process.poll() is not None for process in processes):
                     raise RuntimeError(
                         f"Expected {arguments.num_rows + 1} rows of metrics, got {len(seconds)} and the end of a process."
@@ -100,7 +101,7 @@ def rate(arguments: Arguments, layout: Layout) -> float:
 
 def _start(arguments: Arguments, layout: Layout, workdir: pathlib.Path, index: int, port: int) -> subprocess.Popen:
     steps = {
-        "num-steps": _STEPS_PER_ROW * (arguments.num_rows + 2),
+        "num-steps": 3 * _STEPS_PER_ROW * arguments.num_rows,
         "steps-per-call": _STEPS_PER_ROW,
         "calls-per-validation": 1_000,
     }
@@ -110,14 +111,17 @@ def _start(arguments: Arguments, layout: Layout, workdir: pathlib.Path, index: i
         str(_PER_DEVICE),
         *(text for k, v in steps.items() for text in (f"--training.joint.{k}", str(v))),
     ]
-    if layout.processes > 1:
+    if layout.processes > 1 and layout.together:
         command += ["--coordinator", f"localhost:{port}", "--num-processes", str(layout.processes), "--process-id", str(index)]
-    cores = range(index * layout.cores, (index + 1) * layout.cores)
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={layout.devices}"
-    return subprocess.Popen(
-        command, cwd=_ROOT, env={**os.environ, "XLA_FLAGS": flags}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, cores),
-    )  # fmt: skip
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    ours = os.sched_getaffinity(0)
+    first, last = (0, layout.processes) if layout.together else (index, index + 1)
+    os.sched_setaffinity(0, range(first * layout.cores, last * layout.cores))  # a child inherits it
+    try:
+        return subprocess.Popen(command, cwd=_ROOT, env={**os.environ, "XLA_FLAGS": flags}, **quiet)
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 def _free_port() -> int:

@@ -49,7 +49,7 @@ def halve_by_patches(x: types.Array, kernel: types.Array) -> types.Array:
     """`halve` as a matrix product for each piece of the batch."""
     size = kernel.shape[0]
     matrix = kernel.reshape(-1, kernel.shape[-1])
-    return jnp.concatenate([_patches(piece, size) @ matrix for piece in _split(size, x)[0]])
+    return _joined([_patches(piece, size) @ matrix for piece in _split(size, x)[0]])
 
 
 def halve_by_lax(x: types.Array, kernel: types.Array) -> types.Array:
@@ -79,7 +79,7 @@ def double_by_patches(x: types.Array, kernel: types.Array) -> types.Array:
         return rows.reshape(batch, 2 * height + 2, 2 * width + 2, features)[:, 1:-1, 1:-1]
 
     num_pieces = _num_pieces(len(x), x.size // x.shape[-1] * matrix.shape[-1])
-    return jnp.concatenate([double_piece(piece) for piece in jnp.split(x, num_pieces)])
+    return _joined([double_piece(piece) for piece in _pieces(x, num_pieces)])
 
 
 def double_by_lax(x: types.Array, kernel: types.Array) -> types.Array:
@@ -126,7 +126,17 @@ def _kernel_gradient(x: types.Array, gradient: types.Array, size: int) -> types.
 def _split(size: int, x: types.Array, *others: types.Array) -> list[list[types.Array]]:
     """Returns each array in pieces along the batch, as many as suit the patches of `x`."""
     num_pieces = _num_pieces(len(x), x.size * size**2 // 4)
-    return [jnp.split(array, num_pieces) for array in (x, *others)]
+    return [_pieces(array, num_pieces) for array in (x, *others)]
+
+
+def _pieces(x: types.Array, num: int) -> list[types.Array]:
+    """Returns every num-th row, from each of the first num on: of a batch that lies on several devices each has its part of every piece."""
+    return [x] if num == 1 else [x.reshape(-1, num, *x.shape[1:])[:, k] for k in range(num)]
+
+
+def _joined(pieces: list[types.Array]) -> types.Array:
+    """Returns the rows of `_pieces` in their order."""
+    return pieces[0] if len(pieces) == 1 else jnp.stack(pieces, axis=1).reshape(-1, *pieces[0].shape[1:])
 
 
 def _num_pieces(batch: int, num_values: int) -> int:

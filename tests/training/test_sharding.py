@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jnf_jax.models import base
+from jnf_jax.networks import convolution
 from jnf_jax.training import fit, sharding, step
 
 CONFIG = fit.Config(num_steps=50, batch_size=16, learning_rate=1e-2, steps_per_call=10, calls_per_validation=5)
@@ -139,6 +140,17 @@ def test_no_data_are_gathered():
     found = collectives(sharding.make_mesh(4))
     moved = [shape for kind in found for shapes in found[kind] for shape in shapes if kind != "all-reduce"]
     assert all(shape in (["10", "16"], ["16"], []) for shape in moved), found
+
+
+def test_convolutions_in_pieces_move_no_pictures_between_devices():
+    mesh = sharding.make_mesh(4)
+    batch, down, up = (64, 28, 28, 8), (4, 4, 8, 8), (4, 4, 8, 8)
+    assert convolution._num_pieces(batch[0], np.prod(batch) * 4) > 1
+    loss = lambda kernels, x: (convolution.double(convolution.halve(x, kernels[0]), kernels[1]) ** 2).sum()
+    kernels = sharding.place((jnp.ones(down), jnp.ones(up)), sharding.replicated(mesh))
+    x = jax.device_put(jnp.ones(batch), sharding.over_batch(mesh))
+    text = jax.jit(jax.grad(loss)).lower(kernels, x).compile().as_text()
+    assert {kind for _, kind in re.findall(COLLECTIVES, text)} == {"all-reduce"}
 
 
 def test_one_device_has_no_collective():
