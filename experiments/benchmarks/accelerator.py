@@ -156,8 +156,10 @@ def measure(row: settings.Row, peer: pathlib.Path | None, peaks: dict[str, float
             if hasattr(ask, "flops"):
                 found["flops"] = ask.flops()  # last: whatever it raises, the rate stays
                 found["share_of_the_peak"] = found["flops"] * found["ours"] / peaks[row.precision]
-        except Exception as error:  # too little memory above all: what fits has been measured, and the rest goes on
-            found["error"] = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        except (
+            RuntimeError
+        ) as error:  # XLA's own, too little memory above all: what fits has been measured, and the rest goes on
+            found["error"] = str(error).split("\n")[0][:200]
         if memory := jax.devices()[0].memory_stats():
             found["peak_bytes_so_far"] = memory["peak_bytes_in_use"]
         if theirs:

@@ -267,8 +267,7 @@ def projector_loss(
 ) -> tuple[types.Array, base.Metrics]:
     """Returns what the projector minimises."""
     data = {name: batch[name] for name in parts.modalities.names}
-    masks = {types.MASKS: batch[types.MASKS]} if types.MASKS in batch else {}
-    return parts.experts.projector.loss(params["projector"], key, parts.modalities.canonical(data) | masks)
+    return parts.experts.projector.loss(params["projector"], key, parts.modalities.canonical(data) | _masks(batch))
 
 
 def annealed_joint_loss(
@@ -299,8 +298,7 @@ def begin_experts(params: types.Params) -> types.Params:
 def prepare_experts(parts: Parts, params: types.Params, batch: types.Batch) -> dict[str, Any]:
     """Returns what experts see of the batch, beside the frozen q(z | X): stage 2 runs neither projectors nor the joint encoder."""
     views = {name: view(parts, params, name, batch[name]) for name in parts.modalities.names}
-    masks = {types.MASKS: batch[types.MASKS]} if types.MASKS in batch else {}
-    return {"joint_posterior": encode_joint(parts, params, batch), "views": views, **masks}
+    return {"joint_posterior": encode_joint(parts, params, batch), "views": views, **_masks(batch)}
 
 
 def expert_loss(
@@ -317,3 +315,8 @@ def expert_loss(
     total = objectives.weighted_sum(densities, dict.fromkeys(densities, 1.0), present)
     means = {f"log_density/{name}": base.mean_of(d, there) for (name, d), there in zip(densities.items(), present, strict=True)}
     return -total.mean(), means
+
+
+def _masks(batch: types.Batch) -> types.Batch:
+    """Returns the batch's entry that says what examples have, if there is one."""
+    return {types.MASKS: batch[types.MASKS]} if types.MASKS in batch else {}

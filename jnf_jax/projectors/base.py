@@ -68,10 +68,7 @@ def given(features: Mapping[str, Callable[[types.Array], types.Array]]) -> Proje
     return Projector(init=lambda key: {}, project=project, loss=None)
 
 
-def pairs_there(modalities: modalities_lib.Modalities, batch: types.Batch) -> dict[tuple[str, str], types.Array | None]:
-    """Returns for each pair of modalities which examples have both, `[B]` bool; None where a batch has no masks."""
-    pairs = list(itertools.combinations(modalities.names, 2))
-    if types.MASKS not in batch:
-        return dict.fromkeys(pairs)
+def pairs_there(modalities: modalities_lib.Modalities, batch: types.Batch) -> dict[tuple[str, str], types.Array]:
+    """Returns for each pair of modalities which examples have both, `[B]` bool."""
     there = dict(zip(modalities.names, modalities.split(batch)[1], strict=True))
-    return {(i, j): there[i] & there[j] for i, j in pairs}
+    return {(i, j): there[i] & there[j] for i, j in itertools.combinations(modalities.names, 2)}

@@ -6,7 +6,6 @@ g_j(x) = normalise(head(net_j(x))), the head shared by all modalities. For each 
 """
 
 import dataclasses
-import itertools
 
 import flax.linen as nn
 import jax
@@ -59,10 +58,9 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
     def loss(params, key, batch):
         del key
         embedded = {name: project(params, name, batch[name]) for name in modalities.names}
-        there = base.pairs_there(modalities, batch)
         pairs = {
-            f"{i}+{j}": nt_xent(embedded[i], embedded[j], config.temperature, there[i, j])
-            for i, j in itertools.combinations(modalities.names, 2)
+            f"{i}+{j}": nt_xent(embedded[i], embedded[j], config.temperature, there)
+            for (i, j), there in base.pairs_there(modalities, batch).items()
         }
         return sum(pairs.values()), {f"contrastive/{pair}": value for pair, value in pairs.items()}
 
@@ -86,13 +84,10 @@ def nt_xent(a: types.Array, b: types.Array, temperature: float, there: types.Arr
     num = len(a)
     both = jnp.concatenate([a, b])
     similarity = (both @ both.T) / temperature
-    similarity = jnp.where(jnp.eye(2 * num, dtype=bool), -jnp.inf, similarity)
+    both_there = jnp.tile(jnp.ones(num, bool) if there is None else there, 2)
+    left_out = jnp.eye(2 * num, dtype=bool) | (both_there[:, None] & ~both_there)  # rows that do not count stay finite
     match = jnp.roll(jnp.arange(2 * num), num)
-    if there is None:
-        return -jnp.take_along_axis(jax.nn.log_softmax(similarity), match[:, None], axis=1).mean()
-    both_there = jnp.tile(there, 2)
-    similarity = jnp.where(both_there[:, None] & ~both_there, -jnp.inf, similarity)  # rows that do not count stay finite
-    found = jnp.take_along_axis(jax.nn.log_softmax(similarity), match[:, None], axis=1)[:, 0]
+    found = jnp.take_along_axis(jax.nn.log_softmax(jnp.where(left_out, -jnp.inf, similarity)), match[:, None], axis=1)[:, 0]
     return -jnp.where(both_there, found, 0).sum() / jnp.maximum(both_there.sum(), 1)
 
 

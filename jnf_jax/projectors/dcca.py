@@ -7,7 +7,6 @@ gradient, U_k V_k^T through the factors, needs no differences of singular values
 
 import dataclasses
 import functools
-import itertools
 
 import flax.linen as nn
 import jax
@@ -60,14 +59,12 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
     def loss(params, key, batch):
         del key
         projected = {name: project(params, name, batch[name]) for name in modalities.names}
-        pairs = list(itertools.combinations(modalities.names, 2))
-        first, second = (jnp.stack([projected[pair[end]] for pair in pairs]) for end in (0, 1))
-        # All pairs at once: an accelerator factorises small matrices one after another, and waits for each.
         there = base.pairs_there(modalities, batch)
-        masks = jnp.stack([there[pair] for pair in pairs]) if types.MASKS in batch else None
-        of_pairs = jax.vmap(functools.partial(correlations, regularisation=config.regularisation))(first, second, there=masks)
-        total = of_pairs[:, : config.top].sum(1)
-        return -total.sum(), {f"correlation/{i}+{j}": value for (i, j), value in zip(pairs, total, strict=True)}
+        first, second = (jnp.stack([projected[pair[end]] for pair in there]) for end in (0, 1))
+        # All pairs at once: an accelerator factorises small matrices one after another, and waits for each.
+        compute = jax.vmap(functools.partial(correlations, regularisation=config.regularisation))
+        total = compute(first, second, there=jnp.stack(list(there.values())))[:, : config.top].sum(1)
+        return -total.sum(), {f"correlation/{i}+{j}": value for (i, j), value in zip(there, total, strict=True)}
 
     return base.Projector(init=init, project=project, loss=loss, incomplete=True)
 
@@ -88,11 +85,9 @@ def correlations(a: types.Array, b: types.Array, *, regularisation: float, there
     if num <= dim:
         raise ValueError(f"Expected a batch of more than {dim} examples for {dim} correlations, got {num}.")
     a, b = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b))
-    if there is None:
-        count, a, b = num, *(x - x.mean(0) for x in (a, b))
-    else:
-        weight, count = there[:, None], jnp.maximum(there.sum(), 2)
-        a, b = (jnp.where(weight, x - jnp.where(weight, x, 0).sum(0) / count, 0) for x in (a, b))
+    weight = (jnp.ones(num, bool) if there is None else there)[:, None]
+    count = jnp.maximum(weight.sum(), 2)
+    a, b = (jnp.where(weight, x - jnp.where(weight, x, 0).sum(0) / count, 0) for x in (a, b))
     ridge = regularisation * jnp.eye(dim, dtype=a.dtype)
     product = lambda x, y: jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST) / (count - 1)
     first, second = (jnp.linalg.cholesky(product(x, x) + ridge) for x in (a, b))

@@ -105,7 +105,7 @@ def test_a_row_that_does_not_fit_costs_no_other(monkeypatch):
     monkeypatch.setattr(accelerator.ours, "prepare", too_large)
     row = next(accelerator.rows(small=True))
     found = accelerator.measure(row, None, {"float32": 1.0, "bfloat16": 1.0})
-    assert found["error"] == "RuntimeError: RESOURCE_EXHAUSTED: out of memory"
+    assert found["error"] == "RESOURCE_EXHAUSTED: out of memory"
     assert "ours" not in found
     assert found["batch_size"] == row.batch_size
     assert "failed" in accelerator._line(found)
