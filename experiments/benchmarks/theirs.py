@@ -3,6 +3,7 @@
 Runs in an environment of its own (requirements.txt), which has no jax.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -22,12 +23,12 @@ from experiments.benchmarks import settings, targets
 def _multivae():
     """Imports MultiVae; torchvision's compiled operators, which need CUDA's libraries and which it does not use, may be missing."""
     folder = pathlib.Path(importlib.util.find_spec("torchvision").submodule_search_locations[0])
-    try:
-        for library in folder.glob("_C*.so"):
-            torch.ops.load_library(library)
-    except OSError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for operator in ("nms", "qnms"):
+    with contextlib.suppress(OSError):
+        for path in folder.glob("_C*.so"):
+            torch.ops.load_library(path)
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for operator in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, operator):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import multivae.data.datasets.base
     import multivae.models
