@@ -43,7 +43,7 @@ class Config(configs.Component):
 
 def build(config: Config, modalities: modalities_lib.Modalities) -> base.Projector:
     """Returns the projectors of all modalities; their networks have the form of the modalities' encoders."""
-    head = nn.Dense(config.dim)
+    head = nn.Dense(config.dim, use_bias=False)  # correlations do not see a shift
 
     def init(key):
         encoders = modalities.init_encoders(keys.stream(key, "encoders"))
