@@ -198,7 +198,7 @@ def sample(
     if base.loc.shape[-1] <= _ALL_DIRECTIONS:
         improper = jax.vmap(grows)((base, starts, last))
     else:  # all rays of all observations at once would not fit
-        improper = jax.lax.map(grows, (base, starts, last), batch_size=_RAY_BATCH)
+        improper = _in_batches(grows, (base, starts, last), most=_RAY_BATCH)
     return draws, info._replace(improper=improper)
 
 
@@ -221,7 +221,7 @@ def log_normaliser(
       base: loc, scale `[B, |S|, D]`.
       outside: the wall's.
       config: of the sequential Monte Carlo, which starts at exact draws of the experts in turn.
-      batch_size: observations at once.
+      batch_size: observations at once, at most.
     """
     num = base.loc.shape[1]
 
@@ -246,7 +246,20 @@ def log_normaliser(
         starts = pilots.swapaxes(0, 1).reshape(-1, pilots.shape[-1])[: config.num_starts]
         return smc.log_normaliser(densities, key, starts, config=config)[0]
 
-    return jax.lax.map(one, (jax.random.split(key, len(base.loc)), base), batch_size=batch_size)
+    return _in_batches(one, (jax.random.split(key, len(base.loc)), base), most=batch_size)
+
+
+def _in_batches(function: Callable, xs: Any, *, most: int) -> Any:
+    """Returns what a function makes of each entry of `xs`, leaves `[B, ..]`, at most so many at once.
+
+    Batches are of one size, the last one filled up: `lax.map` would compile a smaller one apart.
+    """
+    num = len(jax.tree.leaves(xs)[0])
+    batches = -(-num // most)
+    size = -(-num // batches)
+    rows = jnp.arange(batches * size) % num
+    found = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[rows], xs), batch_size=size)
+    return jax.tree.map(lambda leaf: leaf[:num], found)
 
 
 def wall(z: types.Array, outside: float | None) -> types.Array:

@@ -137,6 +137,22 @@ def test_the_normaliser_is_exact_within_its_standard_error(kind, size):
     assert error.max() < 5
 
 
+def test_observations_in_batches_are_what_they_are_at_once_and_one_program():
+    exact = oracle.exact_experts(MAPS, {name: TEST[name] for name in NAMES[:2]}, ELSEWHERE)
+    config = smc.Config(num_particles=8, num_temperatures=3)
+
+    def estimate(size):
+        return jax.jit(lambda base: product.log_normaliser(
+            oracle.rule("pooled"), exact.shared, jax.random.key(0), base, outside=None, config=config, batch_size=size
+        ))  # fmt: skip
+
+    num = len(exact.base.loc)
+    length = lambda size: len(estimate(size).lower(exact.base).as_text().splitlines())
+    size = num - 1
+    np.testing.assert_allclose(estimate(size)(exact.base), estimate(num)(exact.base), rtol=1e-8)
+    assert length(size) < 1.1 * length(num)
+
+
 def normaliser(rule, exact):
     """log of what the unnormalised density integrates to: it is that constant times a Gaussian known in full."""
     mean = jnp.asarray(exact.mean)
