@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical", "negative_binomial"]
 LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical", "negative_binomial")
@@ -119,6 +119,12 @@ MASKS = "observed"  # entry of a batch beside the modalities' own: modality -> `
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]*")
 _TAKEN = ("all", "label", "labels", "observed", "prior", "type")  # mean something in tables and files
+
+
+def kinds(specs: Specs, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Returns modality -> the first one of an equal spec and equal settings: a program compiled for that one serves both."""
+    alike = lambda first, second: specs[first] == specs[second] and settings[first] == settings[second]
+    return {name: next(other for other in specs if other == name or alike(other, name)) for name in specs}
 
 
 def check_names(names: Iterable[str]) -> None:

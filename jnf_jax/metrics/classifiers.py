@@ -1,6 +1,7 @@
 """One classifier a modality, the judges of coherence; trained on real training data, on nothing generated."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -65,17 +66,20 @@ class _Classifier(nn.Module):
 
 def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifiers:
     """Returns the classifiers of `num_classes` classes."""
-    modules = {
-        name: _Classifier(configs.build(config.networks.get(name, config.network), spec).encoder, num_classes)
-        for name, spec in specs.items()
-    }
+    settings = {name: config.networks.get(name, config.network) for name in specs}
+    modules = {name: _Classifier(configs.build(settings[name], spec).encoder, num_classes) for name, spec in specs.items()}
+    kinds = specs_lib.kinds(specs, settings)
 
     def init(key):
         shapes = {name: (1, *spec.input_shape) for name, spec in specs.items()}
         return {_ENTRY: {n: m.init(keys.stream(key, n), jnp.zeros(shapes[n])) for n, m in modules.items()}}
 
+    @functools.partial(jax.jit, static_argnums=0)
+    def judge_as(kind, params, x):
+        return modules[kind].apply(params, distributions.network_input(specs[kind], x))
+
     def judge(params, name, x):
-        return modules[name].apply(params[_ENTRY][name], distributions.network_input(specs[name], x))
+        return judge_as(kinds[name], params[_ENTRY][name], x)
 
     def loss(params, key, batch):
         del key
@@ -86,7 +90,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
         return sum(losses.values()), losses
 
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
-    return Classifiers(init=compiling.once(init), judge=jax.jit(judge, static_argnums=1), stage=stage)
+    return Classifiers(init=compiling.once(init), judge=judge, stage=stage)
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

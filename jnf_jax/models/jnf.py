@@ -152,7 +152,7 @@ def build(
         sample_posterior=sampled.make_sampler(parts.shared),
         posterior_log_density=sampled.make_log_density(parts.shared),
         decode=jax.jit(lambda params, z: parts.modalities.decode(params["decoders"], z)),
-        log_likelihood=jax.jit(functools.partial(sampled.log_likelihood, parts.shared), static_argnames="num_importance"),
+        log_likelihood=sampled.make_log_likelihood(parts.shared),
         log_normaliser=sampled.make_log_normaliser(parts.shared),
         elbo=jax.jit(functools.partial(sampled.elbo, parts.shared)),
         project=None if parts.experts.projector is None else jax.jit(functools.partial(view, parts), static_argnums=1),

@@ -191,44 +191,68 @@ def elbo(parts: Parts, params: types.Params, key: types.Array, observed: types.B
     return -loss
 
 
-def log_likelihood(
-    parts: Parts, params: types.Params, key: types.Array, observed: types.Batch, *, num_importance: int
-) -> types.Array:
-    """Returns log p(x_S) `[B]` by importance sampling from the joint posterior (all modalities) or from the mixture of the experts observed.
+def make_log_likelihood(parts: Parts):
+    """Returns `log_likelihood(params, key, observed, *, num_importance)` -> log p(x_S) `[B]`.
 
-    A product has no normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants. Draws
-    come from the experts in turn.
+    It samples by importance from the joint posterior (all modalities) or from the mixture of the experts observed, in turn: a product has no
+    normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants. What is compiled for one
+    modality serves all of its kind.
 
-    Raises:
+    Raises (the function returned):
       ValueError: if no importance sample is asked for.
     """
-    if num_importance < 1:
-        raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
-    observed = parts.experts.modalities.ordered(observed)
-    data = parts.experts.modalities.canonical(observed)
-    if len(observed) == len(parts.names):
-        posterior = encode_joint(parts, params, observed)
+    networks = parts.experts.modalities
+
+    def bound(key, propose, density, decoders, data, *, kinds, num_importance):
+        def log_weight(xs):
+            z = propose(*xs)
+            total = distributions.standard_normal_log_prob(z) - density(z)
+            for kind, decoder, x in zip(kinds, decoders, data, strict=True):
+                decoded = networks.decode_one({kind: decoder}, kind, z)
+                total += distributions.log_likelihood(
+                    networks.specs[kind], decoded, distributions.canonical(networks.specs[kind], x)
+                )
+            return total
+
+        keys_and_numbers = jax.random.split(key, num_importance), jnp.arange(num_importance)
+        return objectives.importance_log_likelihood(jax.lax.map(log_weight, keys_and_numbers))
+
+    @functools.partial(jax.jit, static_argnames=("kinds", "num_importance"))
+    def of_joint(posterior, key, decoders, data, **static):
         propose = lambda key, number: distributions.gaussian_sample(key, posterior)
-        density = lambda z: distributions.gaussian_log_prob(posterior, z)
-    else:
-        propose, density = mixture_of_experts(parts, params, observed)
+        density = functools.partial(distributions.gaussian_log_prob, posterior)
+        return bound(key, propose, density, decoders, data, **static)
 
-    def log_weight(xs):
-        z = propose(*xs)
-        decoded = parts.experts.modalities.decode(params["decoders"], z)
-        terms = objectives.log_likelihoods(parts.experts.modalities.specs, decoded, data)
-        return sum(terms.values()) + distributions.standard_normal_log_prob(z) - density(z)
+    @functools.partial(jax.jit, static_argnames=("kinds", "num_importance"))
+    def of_experts(flows, gaussians, key, decoders, data, **static):
+        return bound(key, *mixture_of_experts(parts, flows, gaussians), decoders, data, **static)
 
-    keys_and_numbers = jax.random.split(key, num_importance), jnp.arange(num_importance)
-    return objectives.importance_log_likelihood(jax.lax.map(log_weight, keys_and_numbers))
+    encode = jax.jit(functools.partial(encode_joint, parts))
+
+    def log_likelihood(params, key, observed, *, num_importance):
+        if num_importance < 1:
+            raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
+        observed = networks.ordered(observed)
+        rest = key, tuple(params["decoders"][name] for name in observed), tuple(observed.values())
+        static = {"kinds": tuple(networks.kinds[name] for name in observed), "num_importance": num_importance}
+        if len(observed) == len(parts.names):
+            return of_joint(encode(params, observed), *rest, **static)
+        shared, gaussians = parts.gather(params, observed)
+        return of_experts(shared.flows, gaussians, *rest, **static)
+
+    return log_likelihood
 
 
-def mixture_of_experts(parts: Parts, params: types.Params, observed: types.Batch):
-    """Returns (key, number) -> draws `[B, D]` of the expert whose turn it is, and the log density `[B]` of the mixture of all of them."""
-    num = len(observed)
-    indices = jnp.asarray([parts.names.index(name) for name in observed])
-    flows = shared_of(parts, params, indices).flows
-    bases = jax.tree.map(lambda *g: jnp.stack(g), *(encode_expert(parts, params, name, x) for name, x in observed.items()))
+def mixture_of_experts(parts: Parts, flows: types.Params, gaussians: types.Gaussian):
+    """Returns (key, number) -> draws `[B, D]` of the expert whose turn it is, and the log density `[B]` of the mixture of all of them.
+
+    Args:
+      parts: of the model.
+      flows: of the experts, stacked `[|S|, ..]`.
+      gaussians: their base Gaussians `[B, |S|, D]`.
+    """
+    num = gaussians.loc.shape[1]
+    bases = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), gaussians)
 
     def propose(key, number):
         one = jax.tree.map(lambda leaf: leaf[number % num], (flows, bases))

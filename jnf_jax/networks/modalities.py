@@ -24,11 +24,13 @@ class Modalities:
     Attributes:
       specs: modality -> spec.
       networks: modality -> encoder and decoder.
+      kinds: modality -> the first one of the same spec and networks.
       precision: what the networks compute in; parameters, features and likelihoods stay in the precision they came in.
     """
 
     specs: specs_lib.Specs
     networks: Mapping[str, networks_base.Networks]
+    kinds: Mapping[str, str]
     precision: Precision = "float32"
 
     @property
@@ -145,8 +147,10 @@ def build(
             raise ValueError(f"Expected {kind} for modalities of {list(specs)}, got {sorted(unknown)}.")
     if precision not in get_args(Precision):
         raise ValueError(f"Expected a precision of {' or '.join(get_args(Precision))}, got {precision!r}.")
+    settings = {name: exceptions.get(name, network) for name in specs}
     return Modalities(
         specs=specs,
         precision=precision,
-        networks={name: given.get(name) or configs.build(exceptions.get(name, network), spec) for name, spec in specs.items()},
+        networks={name: given.get(name) or configs.build(settings[name], spec) for name, spec in specs.items()},
+        kinds=specs_lib.kinds(specs, settings | {name: name for name in given}),
     )

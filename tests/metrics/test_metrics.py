@@ -1,3 +1,4 @@
+import compilations
 import jax
 import numpy as np
 import pytest
@@ -83,6 +84,22 @@ def test_what_is_seen_in_decoded_codes_does_not_depend_on_the_batch(small):
         np.testing.assert_array_equal(whole[name].classes, parts[name].classes)
         np.testing.assert_allclose(whole[name].features, parts[name].features, rtol=1e-5)
         assert whole[name].features.shape == (23, 8)
+
+
+def test_classifiers_of_one_form_are_one_program():
+    shapes = {"a": (3,), "b": (3,), "c": (4,)}
+    modalities = {name: specs.ModalitySpec(shape=shape) for name, shape in shapes.items()}
+    config = classifiers.Config(network=mlp.Config(hidden=(5,)), networks={"d": mlp.Config(hidden=(6,))})
+    judges = classifiers.build(config, modalities | {"d": modalities["a"]}, 2)
+    params = judges.init(jax.random.key(0))
+    x = {name: np.ones((7, *shape)) for name, shape in (shapes | {"d": (3,)}).items()}
+    counts, logits = {}, {}
+    for name in x:
+        before = compilations.count()
+        logits[name], _ = judges.judge(params, name, x[name])
+        counts[name] = compilations.count() - before
+    assert counts == {"a": 1, "b": 0, "c": 1, "d": 1}
+    assert np.abs(logits["a"] - logits["b"]).max() > 1e-3  # each sees with its own parameters
 
 
 def test_classifiers_learn_real_data(small):

@@ -334,7 +334,7 @@ def test_frozen_features_of_ones_own_take_a_projectors_place():
         jax.eval_shape(jnf.build(config, modalities, projector=projectors.given({"a": lambda x: x})).init, jax.random.key(0))
 
 
-def test_a_density_and_its_normaliser_are_compiled_once_for_each_number_of_experts():
+def test_densities_normalisers_and_likelihoods_are_compiled_once_for_each_number_of_experts():
     modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "abc"}
     small = {"latent_dim": 2, "network": mlp.Config(hidden=(4,)), "joint_hidden": (4,), "flow": identity.Config()}
     model = jnf.build(jnf.Config(**small), modalities)
@@ -342,16 +342,17 @@ def test_a_density_and_its_normaliser_are_compiled_once_for_each_number_of_exper
     batch = {name: jnp.ones((3, 2)) for name in modalities}
     config = smc.Config(num_particles=4, num_temperatures=2)
 
-    def both(subset):
+    def all_of(subset):
         observed = {name: batch[name] for name in subset}
         model.posterior_log_density(params, observed, jnp.zeros((1, 3, 2)))
         model.log_normaliser(params, jax.random.key(0), observed, config=config)
+        model.log_likelihood(params, jax.random.key(0), observed, num_importance=2)
 
     for name in modalities:
-        both((name,))
+        all_of((name,))
     first, *others = subsets.of_size(tuple(modalities), 2)
-    both(first)
+    all_of(first)
     before = compilations.count()
     for subset in others:
-        both(subset)
+        all_of(subset)
     assert compilations.count() == before
