@@ -1,5 +1,6 @@
 """The judges of a data set: its own rule where it has one, else classifiers trained once and found again by what they depend on."""
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -10,7 +11,7 @@ import numpy as np
 
 from experiments import experiment
 from jnf_jax import cache, configs, distributions, keys, types
-from jnf_jax.data import source
+from jnf_jax.data import missing, source
 from jnf_jax.metrics import classifiers
 from jnf_jax.training import checkpoint, fit, writers
 
@@ -20,8 +21,12 @@ def trained(
 ) -> tuple[classifiers.Classifiers, types.Params]:
     """Returns the classifiers and their parameters, from the cache where the same ones were trained before.
 
-    A data set whose module has `classify` (canonical images `[N, *shape]` -> classes `[N]`) is judged by that rule.
+    A data set whose module has `classify` (canonical images `[N, *shape]` -> classes `[N]`) is judged by that rule. Where modalities were
+    taken away at random (`data.missing`), the judges are those of the complete data.
     """
+    if isinstance(config.data, missing.Config):
+        config = dataclasses.replace(config, data=config.data.data)
+        data = experiment.Splits(config.data)
     num_classes = 1 + max(int(np.max(data[split].labels)) for split in source.SPLITS)
     if (rule := getattr(sys.modules[type(config.data).__module__], "classify", None)) is not None:
         specs = data["test"].specs

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from experiments import experiment
 from jnf_jax import configs
-from jnf_jax.data import polymnist_family
+from jnf_jax.data import missing, polymnist_family
 from jnf_jax.flows import maf
 from jnf_jax.metrics import classifiers
 from jnf_jax.models import jnf
@@ -147,6 +147,21 @@ def baseline_with_private_codes(config: experiment.Config, model: type[configs.C
     """
     half = config.model.latent_dim // 2
     return baseline(config, model, latent_dim=half, private_dim=half, **options)
+
+
+def incomplete(config: experiment.Config, *, fraction: float, complete_only: bool = False) -> experiment.Config:
+    """Returns an experiment whose training and validation examples lack modalities at random; a JNF is told so.
+
+    Args:
+      config: the experiment on complete data.
+      fraction: of the modalities that are missing.
+      complete_only: whether it trains on the examples that lack none.
+    """
+    model = config.model
+    if isinstance(model, jnf.Config) and not complete_only:
+        model = dataclasses.replace(model, incomplete=True)
+    data = missing.Config(data=config.data, fraction=fraction, complete_only=complete_only)
+    return dataclasses.replace(config, data=data, model=model)
 
 
 def quick(

@@ -1,0 +1,9 @@
+"""MVAE on polydigits whose training examples lack half of their modalities, at random.
+
+python -m experiments.train polydigits_missing_50/mvae --workdir runs/missing
+"""
+
+from experiments.configs import published
+from experiments.configs.polydigits import mvae
+
+CONFIG = published.incomplete(mvae.CONFIG, fraction=0.5)

@@ -1,0 +1,32 @@
+import dataclasses
+
+import jax
+import numpy as np
+
+from experiments import classifiers, experiment
+from experiments.configs import published
+from jnf_jax.networks import mlp
+from jnf_jax.training import writers
+
+
+def test_judges_of_incomplete_data_are_those_of_the_complete(tmp_path, monkeypatch):
+    monkeypatch.setenv("JNF_CACHE_DIR", str(tmp_path))
+    config = experiment.find("linear_gaussian/jnf")
+    training = dataclasses.replace(config.classifiers.training, num_steps=2, steps_per_call=2, batch_size=8)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, num_train=60, num_validation=20, num_test=20),
+        classifiers=dataclasses.replace(config.classifiers, network=mlp.Config(hidden=(4,)), training=training),
+    )
+
+    def trained(config):
+        with writers.Progress() as progress:
+            return classifiers.trained(config, experiment.Splits(config.data), progress)[1]
+
+    complete = trained(config)
+    for complete_only in (False, True):
+        less = published.incomplete(config, fraction=0.5, complete_only=complete_only)
+        if not complete_only:
+            assert len(experiment.Splits(less.data)["train"].complete()) < 30
+        jax.tree.map(np.testing.assert_array_equal, trained(less), complete)
+    assert len(list((tmp_path / "classifiers").iterdir())) == 1
