@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator
+from typing import Literal
 
 import jax
 import numpy as np
@@ -28,6 +29,7 @@ class Arguments:
 
     Attributes:
       workdir: folder of the run.
+      split: part of the data that is measured; "test" below stands for it.
       seed: of all draws.
       subsets: which subsets are observed, beside the full one: `all`; `sizes`, four of every size, or `sizes:N`; `random:N`, N of all of them.
       num_observations: test observations behind coherence and diversity.
@@ -47,6 +49,7 @@ class Arguments:
     """
 
     workdir: pathlib.Path
+    split: Literal["test", "validation"] = "test"
     seed: int = 0
     subsets: str = "all"
     num_observations: int = 200
@@ -110,18 +113,19 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     names = tuple(model.specs)
     chosen = subsets.choose(names, arguments.subsets)
     params = stages.load(model, arguments.workdir)
-    test = data["test"].complete()
+    whole = data[arguments.split]
+    test = whole.complete()
     weights = None if arguments.inception is None else inception.load(arguments.inception)
     if weights is not None:
         first, spec = next(iter(test.specs.items()))
         if not (reconstruction.is_image(spec.shape) and spec.shape[-1] in (1, 3) and spec.support == (0.0, 1.0)):
             raise ValueError(f"Expected images in [0, 1] as the first modality for an FID, got {first!r}: {spec}.")
-    result: dict = {"num_samples": arguments.num_samples, "seed": arguments.seed, "subsets": arguments.subsets}
+    result: dict = {name: getattr(arguments, name) for name in ("split", "num_samples", "seed", "subsets")}
     with writers.Progress() as progress:
         judges, judge_params, real = None, {}, {}
-        if len(test) < len(data["test"]):
+        if len(test) < len(whole):
             progress.say(
-                f"{len(data['test']) - len(test)} of {len(data['test'])} test examples lack a modality and are left out"
+                f"{len(whole) - len(test)} of {len(whole)} {arguments.split} examples lack a modality and are left out"
             )
         if test.labels is not None:
             judges, judge_params = classifier_cache.trained(config, data, progress)
@@ -184,7 +188,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, sampler=long))
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data["test"].take(arguments.chain_observations)
+    test = data[arguments.split].take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {
         "num_chains": _LONG_CHAINS,

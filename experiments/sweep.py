@@ -83,7 +83,7 @@ def finish(arguments: Arguments, model: str, seed: int) -> pathlib.Path:
     """Does what is still to be done for one run; returns its folder."""
     folder = arguments.runs / arguments.data / model / f"seed_{seed}"
     shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
-    _run(*commands(arguments, model, seed, folder, shared), with_parent=arguments.on == "ray")
+    run(*commands(arguments, model, seed, folder, shared), with_parent=arguments.on == "ray")
     if arguments.results is not None:
         keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
     return folder
@@ -112,7 +112,16 @@ def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copyfile(folder / name, target / name)
 
 
-def _run(*commands: list[str], with_parent: bool) -> None:
+def run(*commands: list[str], with_parent: bool = False) -> None:
+    """Runs commands of `jnf-jax`, each a process of its own.
+
+    Args:
+      *commands: verb and arguments.
+      with_parent: whether they end when this process does, however it ends.
+
+    Raises:
+      subprocess.CalledProcessError: if one fails.
+    """
     begin = on_ray.end_with_parent if with_parent else None
     for command in commands:
         print(" ".join(command), flush=True)

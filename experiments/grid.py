@@ -1,0 +1,125 @@
+"""Chooses beta and the learning rate of models on validation data, every model from the same grid.
+
+    jnf-jax grid polydigits --models jnf mvae [--betas 1 2.5 5] [--rates 0.001 0.002] [--share 0.5] [--results experiments/results]
+
+Each point is a run in `runs/<data set>/grid/<model>/beta_<beta>_rate_<rate>`, of a share of the experiment's steps; the rate is that of its stage with the
+decoders. `grid.json` beside them holds what was measured at every point, and the best one: there coherence, averaged over the sizes of the
+observed subsets, is largest. What is finished is not done again.
+"""
+
+import dataclasses
+import itertools
+import math
+import pathlib
+from typing import Annotated, Any
+
+import rich.console
+import rich.table
+import tyro
+
+from experiments import experiment, parts, sweep
+from jnf_jax.training import checkpoint
+
+_SPLIT = "validation"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Arguments:
+    """Chooses beta and the learning rate of models on validation data.
+
+    Attributes:
+      data: the data set, a folder of experiments.
+      models: its experiments.
+      betas: weights of the KL term.
+      rates: learning rates of the stage that trains the decoders.
+      share: of the experiment's steps in every stage.
+      seed: of all runs.
+      quick: the experiments' size for two CPU cores.
+      runs: where the runs go.
+      results: where copies of grids go.
+      evaluate: further arguments of `evaluate`, in one text and with an equals sign.
+    """
+
+    data: Annotated[str, tyro.conf.Positional]
+    models: tuple[str, ...] = ("jnf", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
+    betas: tuple[float, ...] = (1.0, 2.5, 5.0)
+    rates: tuple[float, ...] = (1e-3, 2e-3)
+    share: float = 0.5
+    seed: int = 0
+    quick: bool = False
+    runs: pathlib.Path = pathlib.Path("runs")
+    results: pathlib.Path | None = None
+    evaluate: str = (
+        "--num-observations 300 --num-samples 2 --num-scored 0 --num-codes 0 --num-likelihood 50 --num-importance 100"
+    )
+
+
+def main() -> int:
+    """Runs the script; returns its exit code."""
+    arguments = tyro.cli(Arguments, prog="jnf-jax grid")
+    if not 0 < arguments.share <= 1:
+        raise ValueError(f"Expected a --share in (0, 1], got {arguments.share}.")
+    todo = {model: points(arguments, model) for model in arguments.models}  # a wrong name ends it before it begins
+    for model, commands_of in todo.items():
+        folder = arguments.runs / arguments.data / "grid" / model
+        for commands in commands_of.values():
+            sweep.run(*commands)
+        found = summary({point: parts.known(folder / point / "evaluation.json") for point in commands_of})
+        checkpoint.write_json(folder / "grid.json", found)
+        if arguments.results is not None:
+            target = arguments.results / arguments.data / "grid" / f"{model}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(target, found)
+        show(model, found)
+    return 0
+
+
+def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
+    """Returns point -> the commands that are still to be run."""
+    name = f"{arguments.data}/{model}"
+    config = experiment.find(name, quick=arguments.quick)
+    if not hasattr(config.model, "beta"):
+        raise ValueError(f"Expected models with a beta, got {name}.")
+    stage = "joint" if "joint" in config.training else "vae"
+    size = ["--quick"] if arguments.quick else []
+    for of, settings in config.training.items():
+        size += [f"--training.{of}.num-steps", str(math.ceil(arguments.share * settings.num_steps))]
+    found = {}
+    for beta, rate in itertools.product(arguments.betas, arguments.rates):
+        point = f"beta_{beta:g}_rate_{rate:g}"
+        folder = arguments.runs / arguments.data / "grid" / model / point
+        train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
+        train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]
+        measure = ["evaluate", "--workdir", str(folder), "--split", _SPLIT, *arguments.evaluate.split()]
+        found[point] = [] if "log_likelihood" in parts.known(folder / "evaluation.json") else [train, measure]
+    return found
+
+
+def summary(evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns what a grid's points have of what was measured, and the best of them."""
+    of_point = {}
+    for point, found in evaluations.items():
+        by_size = found["coherence"]["by_size"]
+        of_point[point] = {
+            "coherence": sum(by_size.values()) / len(by_size),
+            "coherence_by_size": by_size,
+            "joint_coherence": found["joint_coherence"],
+            "log_likelihood": found["log_likelihood"]["all"],
+        }
+    best = max(of_point, key=lambda point: of_point[point]["coherence"])
+    return {"split": _SPLIT, "best": best, "by_point": of_point}
+
+
+def show(model: str, found: dict[str, Any]) -> None:
+    """Prints a model's grid."""
+    table = rich.table.Table(title=f"{model}, on validation data", title_justify="left")
+    for column in ("", "coherence", "joint", "log likelihood"):
+        table.add_column(column, justify="right" if column else "left")
+    for point, values in found["by_point"].items():
+        cells = f"{values['coherence']:.3f}", f"{values['joint_coherence']:.3f}", f"{values['log_likelihood']:.0f}"
+        table.add_row(point, *cells, style="bold" if point == found["best"] else None)
+    rich.console.Console().print(table)
+
+
+if __name__ == "__main__":
+    experiment.main(main)

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from experiments import experiment, grid, sweep
+
+
+def arguments(tmp_path, **options):
+    return grid.Arguments(**{"data": "polydigits", "runs": tmp_path, "betas": (1.0, 5.0), "rates": (1e-3,)} | options)
+
+
+def test_every_point_is_trained_with_its_beta_and_rate_and_a_share_of_the_steps(tmp_path):
+    steps = {stage: settings.num_steps for stage, settings in experiment.find("polydigits/jnf").training.items()}
+    found = grid.points(arguments(tmp_path, share=0.25), "jnf")
+    assert list(found) == ["beta_1_rate_0.001", "beta_5_rate_0.001"]
+    train, measure = found["beta_5_rate_0.001"]
+    value = lambda flag: train[train.index(flag) + 1]
+    assert value("--model.beta") == "5.0"
+    assert value("--training.joint.learning-rate") == "0.001"
+    assert {stage: int(value(f"--training.{stage}.num-steps")) for stage in steps} == {s: n // 4 for s, n in steps.items()}
+    assert measure[measure.index("--split") + 1] == "validation"
+    train, _ = grid.points(arguments(tmp_path), "mmvae")["beta_1_rate_0.001"]
+    assert "--training.vae.learning-rate" in train
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path):
+    folder = tmp_path / "polydigits" / "grid" / "jnf" / "beta_1_rate_0.001"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text('{"log_likelihood": {}}')
+    found = grid.points(arguments(tmp_path), "jnf")
+    assert [len(commands) for commands in found.values()] == [0, 2]
+
+
+def test_the_best_point_is_the_most_coherent_over_sizes():
+    def of(*by_size):
+        by_size = {str(size): value for size, value in enumerate(by_size, 1)}
+        return {"coherence": {"by_size": by_size}, "joint_coherence": 0.1, "log_likelihood": {"all": -5.0}}
+
+    found = grid.summary({"a": of(0.9, 0.2), "b": of(0.7, 0.6), "c": of(0.1, 1.0)})
+    assert found["best"] == "b"
+    assert found["by_point"]["b"]["coherence"] == pytest.approx(0.65)
+
+
+def test_a_share_beyond_the_experiment_and_an_unknown_model_are_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "run", lambda *commands: pytest.fail("it ran"))
+    for words, message in (
+        (["--share", "2"], r"--share in \(0, 1\], got 2.0"),
+        (["--models", "jnf", "jmvea"], "did you mean 'polydigits/jmvae'"),
+    ):
+        monkeypatch.setattr("sys.argv", ["grid", "polydigits", "--runs", str(tmp_path), *words])
+        with pytest.raises(ValueError, match=message):
+            grid.main()
+
+
+@pytest.mark.slow
+def test_a_grid_is_trained_measured_and_kept(tmp_path, monkeypatch, capsys):
+    words = ["linear_gaussian", "--models", "jnf", "--betas", "1", "--rates", "0.01", "0.00001", "--share", "0.2"]
+    words += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr("sys.argv", ["grid", *words])
+    assert grid.main() == 0
+    found = json.loads((tmp_path / "results" / "linear_gaussian" / "grid" / "jnf.json").read_text())
+    assert found["best"] == "beta_1_rate_0.01"
+    assert found["by_point"][found["best"]]["log_likelihood"] > found["by_point"]["beta_1_rate_1e-05"]["log_likelihood"] + 1
+    run = tmp_path / "runs" / "linear_gaussian" / "grid" / "jnf" / found["best"]
+    assert json.loads((run / "evaluation.json").read_text())["split"] == "validation"
+    assert "on validation data" in capsys.readouterr().out
