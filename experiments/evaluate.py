@@ -19,7 +19,9 @@ import tyro
 from experiments import classifiers as classifier_cache
 from experiments import experiment, measures, parts, tables
 from jnf_jax import distributions, keys, subsets, types
+from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
+from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages, writers
 
 
@@ -29,7 +31,7 @@ class Arguments:
 
     Attributes:
       workdir: folder of the run.
-      split: part of the data that is measured; "test" below stands for it.
+      split: the examples that stand for the test examples below, but for those of the long chains.
       seed: of all draws.
       subsets: which subsets are observed, beside the full one: `all`; `sizes`, four of every size, or `sizes:N`; `random:N`, N of all of them.
       num_observations: test observations behind coherence and diversity.
@@ -93,7 +95,7 @@ def main() -> int:
             known, result = result, evaluate(arguments, config, found)
             if (long := known.get("hmc", {}).get("long_chains")) is not None:
                 result["hmc"]["long_chains"] = long
-            if "fid" in known:
+            if "fid" in known and known.get("split", "test") == arguments.split:
                 result.setdefault("fid", known["fid"])
             checkpoint.write_json(path, result)
             found.remove()
@@ -112,44 +114,17 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     model, data = experiment.build(config)
     names = tuple(model.specs)
     chosen = subsets.choose(names, arguments.subsets)
-    params = stages.load(model, arguments.workdir)
-    whole = data[arguments.split]
-    test = whole.complete()
-    weights = None if arguments.inception is None else inception.load(arguments.inception)
-    if weights is not None:
-        first, spec = next(iter(test.specs.items()))
-        if not (reconstruction.is_image(spec.shape) and spec.shape[-1] in (1, 3) and spec.support == (0.0, 1.0)):
-            raise ValueError(f"Expected images in [0, 1] as the first modality for an FID, got {first!r}: {spec}.")
+    test = data[arguments.split].complete()
     result: dict = {name: getattr(arguments, name) for name in ("split", "num_samples", "seed", "subsets")}
     with writers.Progress() as progress:
-        judges, judge_params, real = None, {}, {}
-        if len(test) < len(whole):
-            progress.say(
-                f"{len(whole) - len(test)} of {len(whole)} {arguments.split} examples lack a modality and are left out"
-            )
-        if test.labels is not None:
-            judges, judge_params = classifier_cache.trained(config, data, progress)
-            real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in test.arrays.items()}
-            result["classifier_accuracy"] = {name: float((r.classes == test.labels).mean()) for name, r in real.items()}
-        seen = None
-        if weights is not None:
-            progress.update("Inception-v3", 0, 1, f"{len(test)} real images")
-            seen = (weights, inception.features(weights, distributions.canonical(spec, test.arrays[first])))
-        run = measures.Run(
-            model=model,
-            params=params,
-            test=test.take(arguments.num_observations),
-            key=jax.random.key(arguments.seed),
-            batch_size=arguments.batch_size,
-            judges=judges,
-            judge_params=judge_params,
-            real=real,
-            real_labels=test.labels,
-            inception=seen,
-            on_progress=progress.update,
-        )
+        if left_out := len(data[arguments.split]) - len(test):
+            progress.say(f"{left_out} of {left_out + len(test)} {arguments.split} examples lack a modality and are left out")
+        run = _run(arguments, config, model, data, test, progress)
+        if run.judges is not None:
+            seen = {name: judged.classes == test.labels for name, judged in run.real.items()}
+            result["classifier_accuracy"] = {name: float(right.mean()) for name, right in seen.items()}
         result["num_observations"] = len(run.test)
-        if judges is not None:
+        if run.judges is not None:
             result |= found.get(
                 "joint", lambda: measures.joint(run, data, num_prior=arguments.num_prior, num_codes=arguments.num_codes)
             )
@@ -173,6 +148,44 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     return result
 
 
+def _run(
+    arguments: Arguments,
+    config: experiment.Config,
+    model: base.Model,
+    data: experiment.Splits,
+    test: source.Source,
+    progress: writers.Progress,
+) -> measures.Run:
+    """Returns what is measured, and what its judges see in the real examples `test`."""
+    params = stages.load(model, arguments.workdir)
+    seen = None
+    if arguments.inception is not None:
+        weights = inception.load(arguments.inception)
+        first, spec = next(iter(test.specs.items()))
+        if not (reconstruction.is_image(spec.shape) and spec.shape[-1] in (1, 3) and spec.support == (0.0, 1.0)):
+            raise ValueError(f"Expected images in [0, 1] as the first modality for an FID, got {first!r}: {spec}.")
+    judges, judge_params, real = None, {}, {}
+    if test.labels is not None:
+        judges, judge_params = classifier_cache.trained(config, data, progress)
+        real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in test.arrays.items()}
+    if arguments.inception is not None:
+        progress.update("Inception-v3", 0, 1, f"{len(test)} real images")
+        seen = (weights, inception.features(weights, distributions.canonical(spec, test.arrays[first])))
+    return measures.Run(
+        model=model,
+        params=params,
+        test=test.take(arguments.num_observations),
+        key=jax.random.key(arguments.seed),
+        batch_size=arguments.batch_size,
+        judges=judges,
+        judge_params=judge_params,
+        real=real,
+        real_labels=test.labels,
+        inception=seen,
+        on_progress=progress.update,
+    )
+
+
 def long_chains(arguments: Arguments, config: experiment.Config, known: dict) -> Iterator[dict]:
     """Yields R-hat and ESS of four long chains for every subset that is sampled by HMC: all that is known after each of them.
 
@@ -188,7 +201,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, sampler=long))
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data[arguments.split].take(arguments.chain_observations)
+    test = data["test"].take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {
         "num_chains": _LONG_CHAINS,

@@ -91,7 +91,9 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
         train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
         train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]
         measure = ["evaluate", "--workdir", str(folder), "--split", _SPLIT, *arguments.evaluate.split()]
-        found[point] = [] if "log_likelihood" in parts.known(folder / "evaluation.json") else [train, measure]
+        known = parts.known(folder / "evaluation.json")
+        measured = "log_likelihood" in known and known.get("split") == _SPLIT
+        found[point] = [train] if measured else [train, measure]  # training refuses a folder of other settings
     return found
 
 

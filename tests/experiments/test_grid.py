@@ -26,9 +26,11 @@ def test_every_point_is_trained_with_its_beta_and_rate_and_a_share_of_the_steps(
 def test_what_is_measured_is_not_measured_again(tmp_path):
     folder = tmp_path / "polydigits" / "grid" / "jnf" / "beta_1_rate_0.001"
     folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text('{"log_likelihood": {}}')
-    found = grid.points(arguments(tmp_path), "jnf")
-    assert [len(commands) for commands in found.values()] == [0, 2]
+    for split, number in (("validation", 1), ("test", 2)):
+        (folder / "evaluation.json").write_text(json.dumps({"log_likelihood": {}, "split": split}))
+        found = grid.points(arguments(tmp_path), "jnf")
+        assert [len(commands) for commands in found.values()] == [number, 2]
+        assert all(commands[0][0] == "train" for commands in found.values())  # it refuses other settings
 
 
 def test_the_best_point_is_the_most_coherent_over_sizes():
