@@ -1,5 +1,6 @@
 """Our side of the benchmarks."""
 
+import dataclasses
 import functools
 import os
 import time
@@ -13,11 +14,11 @@ import optax
 
 import jnf_jax
 from experiments.benchmarks import settings, targets
-from jnf_jax import compiling, types
+from jnf_jax import compiling, configs, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.flows import base as flow_base
 from jnf_jax.flows import identity, made, maf
-from jnf_jax.models import jnf
+from jnf_jax.models import base, jmvae, jnf, mmvae, mmvae_plus, mopoe, mvae, mvtcae
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp, modalities
 from jnf_jax.posteriors import flow as expert
@@ -35,24 +36,59 @@ def start(num_threads: int) -> None:
     del num_threads
 
 
+_BASELINES = {
+    "jmvae": jmvae.Config(joint_hidden=(512, 512), warmup=0),
+    "mvae": mvae.Config(warmup=0),
+    "mmvae": mmvae.Config(num_importance=1),
+    "mopoe": mopoe.Config(),
+    "mvtcae": mvtcae.Config(),
+    "mmvae_plus": mmvae_plus.Config(),
+}
+
+
 def build(
     name: str,
     sampler: hmc.Config | None = None,
     rule: product.Kind = jnf.Config.product_rule,
     precision: modalities.Precision = "float32",
 ):
-    """Returns the model of a setting and its parameters; with a `sampler`, it has a modality that is never observed.
+    """Returns the JNF of a setting and its parameters; with a `sampler`, it has a modality that is never observed.
 
     Without that, both of two modalities would be answered by the joint encoder, and not by the product.
     """
+    unseen = {} if sampler is None else {"unseen": specs_lib.ModalitySpec(shape=(1,))}
+    specs, convolutions, given = _networks(settings.SETTINGS[name], unseen)
+    config = jnf.Config(
+        latent_dim=settings.SETTINGS[name].latent_dim,
+        networks=convolutions,
+        joint_hidden=(512, 512),
+        sampler=sampler or hmc.Config(),
+        product_rule=rule,
+        precision=precision,
+    )
+    model = jnf.build(config, specs, networks=given)
+    return model, model.init(jax.random.key(0))
+
+
+def build_baseline(name: str, model: str, precision: modalities.Precision = "float32") -> tuple[base.Model, types.Params]:
+    """Returns one of `settings.BASELINES` on a setting and its parameters."""
     setting = settings.SETTINGS[name]
+    specs, convolutions, given = _networks(setting)
+    dims = {"latent_dim": setting.latent_dim}
+    if model == "mmvae_plus":
+        dims = {"latent_dim": setting.latent_dim // 2, "private_dim": setting.latent_dim // 2}
+    config = dataclasses.replace(_BASELINES[model], networks=convolutions, precision=precision, **dims)
+    built = configs.build(config, specs, networks=given)
+    return built, built.init(jax.random.key(0))
+
+
+def _networks(setting: settings.Setting, unseen: specs_lib.Specs | None = None):
+    """Returns the specs, the convolutions' configs by modality, and the other modalities' networks."""
     specs = {
         m: specs_lib.ModalitySpec(shape=shape, likelihood="laplace", scale=0.75, support=(0.0, 1.0))
         for m, shape in setting.shapes.items()
-    }
-    kinds = dict(setting.networks)
-    if sampler is not None:
-        specs["unseen"], kinds["unseen"] = specs_lib.ModalitySpec(shape=(1,)), "mlp"
+    } | (unseen or {})
+    kinds = {m: setting.networks.get(m, "mlp") for m in specs}
     convolutions = {
         "svhn": conv.Config(hidden=None, decoder_hidden=None),
         "polymnist": conv.Config(kernel=3, hidden=setting.latent_dim, decoder_hidden=None),
@@ -62,16 +98,7 @@ def build(
         for m, kind in kinds.items()
         if kind == "mlp"
     }
-    config = jnf.Config(
-        latent_dim=setting.latent_dim,
-        networks={m: convolutions[kind] for m, kind in kinds.items() if kind != "mlp"},
-        joint_hidden=(512, 512),
-        sampler=sampler or hmc.Config(),
-        product_rule=rule,
-        precision=precision,
-    )
-    model = jnf.build(config, specs, networks=given)
-    return model, model.init(jax.random.key(0))
+    return specs, {m: convolutions[kind] for m, kind in kinds.items() if kind != "mlp"}, given
 
 
 def data(name: str, num: int) -> types.Batch:
@@ -96,8 +123,12 @@ def timed(compute: Callable[[], object]) -> float:
 def train(row: settings.Row) -> Callable[[int], float]:
     """Optimiser steps of one stage, on data that lie on the device; `run.flops()` counts those of a sample."""
     size = row.examples_per_step
-    model, params = build(row.setting, precision=row.precision)
-    stage = next(stage for stage in model.stages if stage.name == row.what)
+    if row.what in settings.BASELINES:
+        model, params = build_baseline(row.setting, row.what, row.precision)
+        (stage,) = model.stages
+    else:
+        model, params = build(row.setting, precision=row.precision)
+        stage = next(stage for stage in model.stages if stage.name == row.what)
     everything = fit.prepare(stage, params, data(row.setting, 10 * size), batch_size=size)
     optimizer = fit.make_optimizer(fit.Config(schedule="constant", clip_norm=None))
     make = functools.partial(step.make_train_call, stage, optimizer, sharding.make_mesh(), batch_size=size)

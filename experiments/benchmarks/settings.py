@@ -90,6 +90,9 @@ class Row:
         return self.batch_size or SETTINGS[self.setting].batch_size
 
 
+# Models with one stage, whose rows are named after them. Mixtures take one importance sample, and MVAE one random subset; MMVAE+ has half
+# of the setting's latent dimensions for each of its codes.
+BASELINES = ("jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
 STEPS_PER_CALL = 10
 NUM_DRAWS = 10  # of each observation behind subset posteriors
 ITERATIONS, LEAPFROG_STEPS, STEP_SIZE = 100, 10, 0.01  # the reference's chain, and the peer's default
@@ -103,6 +106,7 @@ def rows() -> list[Row]:
         for setting in SETTINGS
         for stage in ("joint", "experts")
     ]
+    train += [Row(f"train/polymnist_32/{model}", "samples", 10 * 128, 10 * 128, repeats=5) for model in BASELINES]
     draws = [
         Row("draws/mnist_svhn_conv/1", "draws", 1_000, 1_000),
         Row("draws/polymnist_32/1", "draws", 1_000, 1_000),

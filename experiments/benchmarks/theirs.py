@@ -55,8 +55,32 @@ def start(num_threads: int) -> None:
     torch.manual_seed(0)
 
 
-def build(name: str):
-    """Returns the model of a setting."""
+_BASELINES = {  # our name -> its name and options
+    "jmvae": ("JMVAE", {"warmup": 1}),
+    "mvae": ("MVAE", {"k": 1, "warmup": 1}),
+    "mmvae": ("MMVAE", {"K": 1}),
+    "mopoe": ("MoPoE", {}),
+    "mvtcae": ("MVTCAE", {}),
+    "mmvae_plus": ("MMVAEPlus", {"K": 1}),
+}
+
+
+class Split(BaseEncoder):
+    """An encoder whose code is a shared half and a private one."""
+
+    def __init__(self, whole, latent_dim):
+        super().__init__()
+        self.latent_dim = self.style_dim = latent_dim // 2
+        self.whole = whole
+
+    def forward(self, x):
+        output = self.whole(x)
+        (u, w), (log_u, log_w) = (output[name].chunk(2, dim=1) for name in ("embedding", "log_covariance"))
+        return ModelOutput(embedding=u, style_embedding=w, log_covariance=log_u, style_log_covariance=log_w)
+
+
+def build(name: str, model: str = "jnf"):
+    """Returns JNF, or one of `settings.BASELINES`, on a setting."""
     setting = settings.SETTINGS[name]
     nn, latent = multivae.models.nn, setting.latent_dim
     makers = {
@@ -68,15 +92,19 @@ def build(name: str):
     arguments = {m: multivae.models.base.BaseAEConfig(input_dim=dims[m], latent_dim=latent) for m in dims}
     encoders = {m: makers[setting.networks[m]][0](arguments[m]) for m in dims}
     decoders = {m: makers[setting.networks[m]][1](arguments[m]) for m in dims}
-    config = multivae.models.JNFConfig(
+    peer, options = ("JNF", {"warmup": 1}) if model == "jnf" else _BASELINES[model]
+    if model == "mmvae_plus":
+        encoders = {m: Split(encoder, latent) for m, encoder in encoders.items()}
+        options, latent = {**options, "modalities_specific_dim": latent // 2}, latent // 2
+    config = getattr(multivae.models, f"{peer}Config")(
         n_modalities=len(dims),
         latent_dim=latent,
         input_dims=dims,
         decoders_dist=dict.fromkeys(dims, "laplace"),
         decoder_dist_params={m: {"scale": 0.75} for m in dims},
-        warmup=1,
+        **options,
     )
-    return multivae.models.JNF(config, encoders=encoders, decoders=decoders).to(DEVICE)
+    return getattr(multivae.models, peer)(config, encoders=encoders, decoders=decoders).to(DEVICE)
 
 
 def data(name: str, num: int):
@@ -100,9 +128,9 @@ def prepare(row: settings.Row) -> Callable[[int], float]:
 
 def train(row: settings.Row) -> Callable[[int], float]:
     """Optimiser steps: the loop of its trainer without loader, logs and callbacks, on batches that lie in memory."""
-    model, size = build(row.setting), row.examples_per_step
+    model, size = build(row.setting, row.what if row.what in settings.BASELINES else "jnf"), row.examples_per_step
     everything = data(row.setting, 10 * size)
-    epoch = {"joint": 1, "experts": 2}[row.what]
+    epoch = 1 if row.what == "joint" else 2
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     model.train()
 
