@@ -53,6 +53,42 @@ def test_a_program_that_runs_once_gives_what_a_fast_one_gives():
     assert jax.eval_shape(once, jax.random.key(0)).shape == (50, 4)
 
 
+def test_a_batch_in_pieces_gives_what_the_whole_one_gives():
+    batch = {"x": jax.random.normal(jax.random.key(0), (12, 2, 3)), "y": jnp.arange(12.0)}
+    function = lambda batch: (batch["x"].sum(1), batch["y"] ** 2)
+    for ours, expected in zip(compiling.mapped(function, batch, num=4), function(batch), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_pieces_are_equal_and_neither_large_nor_small():
+    assert [compiling.num_pieces(size) for size in (1, 100, 128, 1_000, 10_000)] == [1, 1, 1, 8, 80]
+    assert compiling.num_pieces(257) == 1  # a prime
+    assert all(size % compiling.num_pieces(size) == 0 for size in range(1, 3_000))
+    assert all(size / compiling.num_pieces(size) >= 32 for size in range(32, 3_000))
+
+
+def test_a_large_batch_is_taken_in_pieces_on_one_cpu():
+    """Tests have several devices, where a batch stays whole."""
+    code = """
+import jax, jax.numpy as jnp
+from jnf_jax import compiling
+sizes = []
+def function(scale, x):
+    sizes.append(len(x))
+    return scale * x
+assert (jax.jit(compiling.in_pieces(function))(2, jnp.arange(300.0)) == 2 * jnp.arange(300)).all()
+compiling.in_pieces(function)(2, jnp.arange(128.0))
+assert sizes == [100, 128], sizes
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "XLA_FLAGS": ""}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    sizes = []
+    compiling.in_pieces(lambda x: sizes.append(len(x)) or x)(jnp.arange(300.0))
+    assert sizes == [300]
+
+
 @pytest.mark.parametrize("options", [{"xla_cpu_option_of_another_version": ""}, {}])
 def test_an_xla_that_does_not_know_the_option_is_left_alone(monkeypatch, options):
     monkeypatch.setattr(compiling, "_FOR_SMALL_PRODUCTS", options)

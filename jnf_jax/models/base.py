@@ -8,11 +8,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnf_jax import compiling, types
 from jnf_jax import specs as specs_lib
-from jnf_jax import types
 
 Metrics = dict[str, types.Array]
 
@@ -120,6 +121,19 @@ def warmed_up(loss: Callable, warmup: float) -> Callable | None:
         return loss(jnp.minimum(progress / warmup, 1.0), params, key, batch)
 
     return annealed
+
+
+def make_decode(decode: Callable[[types.Params, Any], types.Batch]) -> Callable[[types.Params, Any], types.Batch]:
+    """Returns a jitted `Model.decode`, given a function (params, z, leaves `[.., D]`) -> likelihood parameters `[.., *parameter_shape]`."""
+
+    @jax.jit
+    def call(params, z):
+        leading = jax.tree.leaves(z)[0].shape[:-1]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), z)
+        decoded = compiling.in_pieces(decode)(params, flat)
+        return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), decoded)
+
+    return call
 
 
 def mean_of(values: types.Array, present: types.Array) -> types.Array:

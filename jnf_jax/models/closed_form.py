@@ -85,7 +85,7 @@ def build(parts: Parts, init: Callable[[types.Array], types.Params], stages: Seq
         ),
         sample_posterior=make_sampler(parts),
         posterior_log_density=jax.jit(lambda params, observed, z: posterior(parts, params, observed).log_prob(z)),
-        decode=jax.jit(parts.decode),
+        decode=base.make_decode(parts.decode),
         log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
         elbo=jax.jit(functools.partial(elbo, parts)),
         prior_log_density=jax.jit(parts.prior.log_prob),
@@ -140,7 +140,7 @@ def make_sampler(parts: Parts):
       ValueError: if nothing is observed, a modality is unknown or of the wrong shape, or no sample is asked for.
     """
     names = parts.modalities.names
-    encode = jax.jit(parts.encode, static_argnums=1)
+    encode = jax.jit(compiling.in_pieces(parts.encode), static_argnums=1)
 
     def draws(posterior, key, num_samples):
         z = jax.vmap(posterior.sample)(jax.random.split(key, num_samples))

@@ -48,7 +48,7 @@ class Parts:
 
         An encoder is compiled once for each modality, whatever else is observed.
         """
-        encode = jax.jit(functools.partial(encode_expert, self), static_argnums=1)
+        encode = jax.jit(compiling.in_pieces(functools.partial(encode_expert, self)), static_argnums=1)
         take = jax.jit(functools.partial(shared_of, self))
 
         def gather(params, observed):
@@ -89,7 +89,7 @@ def make_sampler(parts: Parts):
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def from_joint(params, key, observed, *, num_samples):
-        posterior = encode_joint(parts, params, observed)
+        posterior = compiling.in_pieces(functools.partial(encode_joint, parts))(params, observed)
         z = jax.vmap(lambda k: distributions.gaussian_sample(k, posterior))(jax.random.split(key, num_samples))
         return z, types.exact_info(z)
 
@@ -227,7 +227,7 @@ def make_log_likelihood(parts: Parts):
     def of_experts(flows, gaussians, key, decoders, data, **static):
         return bound(key, *mixture_of_experts(parts, flows, gaussians), decoders, data, **static)
 
-    encode = jax.jit(functools.partial(encode_joint, parts))
+    encode = jax.jit(compiling.in_pieces(functools.partial(encode_joint, parts)))
 
     def log_likelihood(params, key, observed, *, num_importance):
         if num_importance < 1:

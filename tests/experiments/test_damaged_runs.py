@@ -125,11 +125,12 @@ def test_a_taken_stage_becomes_one_of_this_runs_key(tmp_path):
         checkpoint.Directory(tmp_path, about={"stage": "joint", "key": [0, 3]}).latest(weights)
 
 
-def test_a_pace_grows_while_steps_are_quick_and_shrinks_where_they_are_slow(monkeypatch):
-    clock = iter([0.0, 0.1, 0.2, 0.3, 5.0, 5.5])
+def test_a_pace_is_that_of_a_second_and_doubles_at_most(monkeypatch):
+    clock = iter([0.0, 0.1, 0.2, 0.3, 5.0, 5.4, 6.2])
     monkeypatch.setattr(writers.time, "monotonic", lambda: next(clock))
     pace = writers.Pace(1.0)
-    assert [pace(50) for _ in range(6)] == [1, 2, 4, 8, 4, 4]
+    assert [pace(50) for _ in range(5)] == [1, 2, 4, 8, 1]  # the last eight took 4.7 s
+    assert [pace(50), pace(1)] == [2, 1]  # steps of 0.4 s: two at once, but only one was left
 
 
 def test_a_question_is_answered_by_a_signal():
