@@ -116,12 +116,15 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def _name(runs: Sequence[Run]) -> str:
-    """Returns the folder's name; its parent's where folders are named by their seed."""
+    """Returns the folder's name; its parent's where folders are named by their seed.
+
+    Products as published are said to be so, where the name does not.
+    """
     folder = runs[0].folder.resolve()
+    name = _folder_name(folder)
     multiplied = any(int(size) > 1 for size in runs[0].evaluation.get("coherence", {}).get("by_size", {}))
-    if multiplied and runs[0].config["model"].get("product_rule") == "prior":
-        return f"{_folder_name(folder)} (published product)"
-    return _folder_name(folder)
+    published = multiplied and runs[0].config["model"].get("product_rule") == "prior"
+    return f"{name} (published product)" if published and "published_product" not in name else name
 
 
 def _folder_name(folder: pathlib.Path) -> str:

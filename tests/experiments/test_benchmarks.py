@@ -77,7 +77,7 @@ def test_all_rows_run_here_at_a_small_size(tmp_path):
         assert abs(found["standardised_mean_square"] - 1) < 5 * found["standard_error"]
 
 
-def test_what_a_run_leaves_out_keeps_its_results(tmp_path):
+def test_rows_that_the_minutes_do_not_suffice_for_are_named_and_what_is_not_asked_for_keeps_its_results(tmp_path):
     path = tmp_path / "accelerator.json"
     kept = {"name": "draws/polymnist_32/1", "ours": 1.0}
     path.write_text(
@@ -87,6 +87,8 @@ def test_what_a_run_leaves_out_keeps_its_results(tmp_path):
     result = json.loads(path.read_text())
     assert result["rows"] == [kept]
     assert result["rounding"] == [{"precision": "highest"}]
+    assert result["left_out"] == [accelerator.label(row) for row in accelerator.rows(small=True) if row.kind == "train"]
+    assert "train/mnist_svhn_mlp/joint batch_size=32 precision=float32" in result["left_out"]
 
 
 def test_the_committed_run_on_an_accelerator_is_whole():
@@ -109,14 +111,6 @@ def test_a_row_that_does_not_fit_costs_no_other(monkeypatch):
     assert "ours" not in found
     assert found["batch_size"] == row.batch_size
     assert "failed" in accelerator._line(found)
-
-
-def test_rows_that_the_minutes_do_not_suffice_for_are_named(tmp_path):
-    path = tmp_path / "accelerator.json"
-    scripts.run("benchmarks.accelerator", "--small", "--output", path, "--minutes", "0")
-    result = json.loads(path.read_text())
-    assert len(result["left_out"]) == len(list(accelerator.rows(small=True)))
-    assert "train/mnist_svhn_mlp/joint batch_size=32 precision=float32" in result["left_out"]
 
 
 def test_a_worker_is_told_a_row_that_is_in_no_list():
