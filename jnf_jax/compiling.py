@@ -69,7 +69,7 @@ def mapped(function: Callable, batch, *, num: int):
 
 def num_pieces(size: int) -> int:
     """Returns the number of equal pieces of at most 128 examples for a batch; 1 where they would be smaller than 32."""
-    wanted = -(-size // _PIECE)
+    wanted = max(1, -(-size // _PIECE))
     return next((num for num in range(wanted, 4 * wanted + 1) if size % num == 0 and size // num >= _PIECE // 4), 1)
 
 

@@ -61,7 +61,7 @@ def test_a_batch_in_pieces_gives_what_the_whole_one_gives():
 
 
 def test_pieces_are_equal_and_neither_large_nor_small():
-    assert [compiling.num_pieces(size) for size in (1, 100, 128, 1_000, 10_000)] == [1, 1, 1, 8, 80]
+    assert [compiling.num_pieces(size) for size in (0, 1, 100, 128, 1_000, 10_000)] == [1, 1, 1, 1, 8, 80]
     assert compiling.num_pieces(257) == 1  # a prime
     assert all(size % compiling.num_pieces(size) == 0 for size in range(1, 3_000))
     assert all(size / compiling.num_pieces(size) >= 32 for size in range(32, 3_000))
