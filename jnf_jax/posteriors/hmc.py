@@ -86,6 +86,10 @@ class Config(configs.Component):
         """Returns the number of iterations of each chain after warm-up."""
         return self.thinning * self.draws_for(num_samples)
 
+    def kept_for(self, num_samples: int) -> int:
+        """Returns the largest number of draws that the chains behind S draws have: any smaller one is a part of them."""
+        return num_samples if self.num_chains is None else self.num_chains * self.draws_for(num_samples)
+
 
 REFERENCE = Config(
     num_chains=None,
@@ -112,7 +116,7 @@ def sample(
     *,
     num_samples: int,
     config: Config,
-) -> tuple[types.Array, types.Array, types.Info]:
+) -> tuple[types.Array, blackjax.mcmc.hmc.HMCState, types.Info]:
     """Returns draws for every observation.
 
     Behind the S draws of an observation stand C chains of `num_warmup + iterations_for(S)` iterations each; every chain keeps its last
@@ -128,7 +132,8 @@ def sample(
       config: of the chains.
 
     Returns:
-      z `[S, B, D]`, the last states `[B, C, D]`, and the Info (`improper` is left False).
+      z `[S, B, D]`, the chains' last states, positions `[B, C, D]` and log densities `[B, C]` among them, and the Info (`improper` is
+      left False).
     """
     warmup_key, chain_key = jax.random.split(key)
     states = jax.vmap(lambda data, z: jax.vmap(lambda z: blackjax.hmc.init(z, lambda z: target(data, z)))(z))(data, starts)
@@ -169,7 +174,7 @@ def sample(
     # draws [N, B, C, D] -> [C N, B, D]: the chains' last draws come first, so that few draws come from different chains
     draws = trace.positions[::-1].swapaxes(1, 2).reshape(-1, starts.shape[0], starts.shape[2])[:num_samples]
     info = _info(trace.log_density, trace.acceptance, trace.divergences, tuning.step_size)
-    return draws, states.position, info
+    return draws, states, info
 
 
 class _Trace(NamedTuple):

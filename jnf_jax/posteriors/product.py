@@ -20,13 +20,14 @@ The Jacobians cancel in q_j / m_j, and since C_j is no narrower than any sigma_j
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import scipy.stats
+import scipy.special
 from jax.experimental.sparse import linalg
 
 from jnf_jax import distributions, types
@@ -182,23 +183,25 @@ def sample(
     starts = _starts(pilots, num_chains)
     variance = _product_variance(pilots)
 
+    density = jax.jit(functools.partial(log_density, rule))  # traced once, wherever it is used
+
     def target(base, z):
-        return log_density(rule, shared, base, z)
+        return density(shared, base, z)
 
     def confined(base, z):
         return target(base, z) - wall(z, config.outside)
 
     draws, last, info = hmc.sample(confined, chain_key, base, starts, variance, num_samples=num_samples, config=config)
     if rule.kind != "prior":
-        return draws, info._replace(improper=~jnp.isfinite(jax.vmap(jax.vmap(target, (None, 0)))(base, last)).all(1))
+        return draws, info._replace(improper=~jnp.isfinite(last.logdensity).all(1))
 
     def grows(chains):
         return grows_outward(lambda z: target(chains[0], z), *chains[1:])
 
     if base.loc.shape[-1] <= _ALL_DIRECTIONS:
-        improper = jax.vmap(grows)((base, starts, last))
+        improper = jax.vmap(grows)((base, starts, last.position))
     else:  # all rays of all observations at once would not fit
-        improper = _in_batches(grows, (base, starts, last), most=_RAY_BATCH)
+        improper = _in_batches(grows, (base, starts, last.position), most=_RAY_BATCH)
     return draws, info._replace(improper=improper)
 
 
@@ -225,16 +228,17 @@ def log_normaliser(
     """
     num = base.loc.shape[1]
 
+    @jax.jit  # traced once, wherever it is used
+    def mixture_and_product(shared, base, z):
+        u, log_det, rest = _of_point(rule, shared, z, num)
+        experts = distributions.gaussian_log_prob(base, u) + log_det
+        target = distributions.gaussian_log_prob(_bounded(rule, shared, base), u).sum() + rest - wall(z, outside)
+        return jax.nn.logsumexp(experts) - math.log(num), target
+
     def one(xs):
         key, base = xs
         start_key, key = jax.random.split(key)
-
-        def densities(z):
-            u, log_det, rest = _of_point(rule, shared, z, num)
-            experts = distributions.gaussian_log_prob(base, u) + log_det
-            target = distributions.gaussian_log_prob(_bounded(rule, shared, base), u).sum() + rest - wall(z, outside)
-            return jax.nn.logsumexp(experts) - math.log(num), target
-
+        densities = functools.partial(mixture_and_product, shared, base)
         pilots = _pilot_draws(
             rule.flow,
             shared.flows,
@@ -270,7 +274,7 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
     """
     if outside is None:
         return jnp.zeros(z.shape[:-1], z.dtype)
-    radius = math.sqrt(scipy.stats.chi2.isf(outside, z.shape[-1]))
+    radius = math.sqrt(scipy.special.chdtri(z.shape[-1], outside))
     excess = jnp.sqrt(jnp.maximum((z * z).sum(-1), radius**2)) - radius  # a norm has no gradient at 0
     return _STEEPNESS * excess**2
 

@@ -307,11 +307,14 @@ def _make_validation(stage: base.Stage, data: Any, mesh: Mesh, config: Config, *
 
     It is compiled for arguments like `args`.
     """
+    size = config.batch_size
+    if not stage.whole_batches:
+        size = step.even_batch(len(jax.tree.leaves(data)[0]), most=size, num_devices=mesh.size)
     if feed.is_streamed(data):
-        validate = step.make_streamed_validation(feed.as_it_goes(stage), batch_size=config.batch_size)
-        return lambda *args: validate(*args, feed.batches(data, mesh, batch_size=config.batch_size))
+        validate = step.make_streamed_validation(feed.as_it_goes(stage), batch_size=size)
+        return lambda *args: validate(*args, feed.batches(data, mesh, batch_size=size))
     data = sharding.place(data, sharding.replicated(mesh))
-    validate = step.make_validation(stage, mesh, batch_size=config.batch_size).lower(*args, data).compile()
+    validate = step.make_validation(stage, mesh, batch_size=size).lower(*args, data).compile()
     return lambda *args: validate(*args, data)
 
 

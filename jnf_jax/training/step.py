@@ -164,6 +164,15 @@ def make_validation(
     return jax.jit(validate)
 
 
+def even_batch(num_examples: int, *, most: int, num_devices: int = 1) -> int:
+    """Returns the largest batch size from `most` down to half of it that leaves no smaller last batch, which would be compiled apart.
+
+    Where there is none it is `most`.
+    """
+    even = (size for size in range(most, most // 2, -1) if num_examples % size == 0 and size % num_devices == 0)
+    return next(even, most)
+
+
 def make_streamed_validation(
     stage: base.Stage, *, batch_size: int
 ) -> Callable[[types.Params, types.Params, types.Array, Iterable[Any]], types.Array]:

@@ -13,7 +13,7 @@ from jnf_jax.flows import identity, maf
 from jnf_jax.marginals import standard_normal
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
-from jnf_jax.posteriors import hmc, smc
+from jnf_jax.posteriors import hmc, product, smc
 from jnf_jax.projectors import base as projectors
 from jnf_jax.projectors import contrastive
 
@@ -201,3 +201,21 @@ def test_densities_normalisers_and_likelihoods_are_compiled_once_for_each_number
     for subset in others:
         all_of(subset)
     assert compilations.count() == before
+
+
+def test_few_draws_are_the_first_of_many_by_the_same_program(monkeypatch):
+    traced = []
+    sample = product.sample
+    monkeypatch.setattr(product, "sample", lambda *a, **o: traced.append(o["num_samples"]) or sample(*a, **o))
+    modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "abc"}
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)), joint_hidden=(4,), flow=identity.Config())
+    model = jnf.build(config, modalities)
+    params = model.init(jax.random.key(0))
+    draw = lambda num: model.sample_posterior(params, jax.random.key(1), dict.fromkeys("ab", jnp.ones((3, 2))), num_samples=num)
+    many, info = draw(40)  # what four chains of ten draws keep
+    few, of_few = draw(3)
+    np.testing.assert_array_equal(few, many[:3])
+    np.testing.assert_array_equal(of_few.rhat, info.rhat)
+    assert traced == [40]
+    assert len(draw(41)[0]) == 41
+    assert traced == [40, 44]

@@ -25,13 +25,13 @@ def normal(data, z):
 def test_shapes(num_samples, num_chains):
     z, last, info = run(normal, num_samples=num_samples, num_chains=num_chains)
     assert z.shape == (num_samples, 3, 4)
-    assert last.shape == (3, num_chains or num_samples, 4)
+    assert last.position.shape == (3, num_chains or num_samples, 4)
     assert {leaf.shape for leaf in info} == {(3,)}
 
 
 def test_the_first_draws_come_from_different_chains():
     z, last, _ = run(normal, num_samples=6, num_chains=3)
-    np.testing.assert_array_equal(z[:3], last.swapaxes(0, 1))
+    np.testing.assert_array_equal(z[:3], last.position.swapaxes(0, 1))
 
 
 @pytest.mark.parametrize(("num_samples", "num_chains"), [(12, 3), (14, 3), (5, 5)])
@@ -40,7 +40,7 @@ def test_draws_are_sorted_by_chain_again(num_samples, num_chains):
     chains = hmc.by_chain(z, num_chains)
     length = num_samples // num_chains
     assert chains.shape == (num_chains, length, 3, 4)
-    np.testing.assert_array_equal(chains[:, -1], last.swapaxes(0, 1))
+    np.testing.assert_array_equal(chains[:, -1], last.position.swapaxes(0, 1))
     for chain in range(num_chains):
         for n in range(length):
             np.testing.assert_array_equal(chains[chain, n], z[(length - 1 - n) * num_chains + chain])
@@ -146,4 +146,4 @@ def test_chains_keep_the_precision_of_their_target(precision):
     draws, last, info = hmc.sample(
         target, jax.random.key(0), jnp.ones((3, 2), precision), starts, variance, num_samples=4, config=config
     )
-    assert {draws.dtype, last.dtype, info.step_size.dtype} == {jnp.dtype(precision)}
+    assert {draws.dtype, last.position.dtype, info.step_size.dtype} == {jnp.dtype(precision)}

@@ -194,6 +194,14 @@ def test_validation_is_exact_whatever_the_batch():
     assert len(losses) == 1
 
 
+@pytest.mark.parametrize(
+    ("num_examples", "most", "num_devices", "expected"),
+    [(1_000, 128, 1, 125), (1_000, 128, 4, 100), (997, 128, 1, 128), (5, 8, 1, 5), (256, 128, 1, 128), (3, 1, 1, 1)],
+)
+def test_the_batches_of_a_validation_have_one_size_where_they_can(num_examples, most, num_devices, expected):
+    assert step.even_batch(num_examples, most=most, num_devices=num_devices) == expected
+
+
 def test_a_mesh_of_several_devices_trains_the_same():
     one, _ = train(mesh=sharding.make_mesh(1))
     four, _ = train(mesh=sharding.make_mesh(4))
