@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import matplotlib.pyplot as plt
 import tyro
 
-from experiments import experiment, report, sweep
+from experiments import experiment, listing, report, sweep
 from jnf_jax.training import checkpoint
 
 MODELS = ("jnf", "jnf_cl", "jnf_dcca", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
@@ -27,7 +27,8 @@ class Arguments:
 
     Attributes:
       data: the data set, a folder of experiments.
-      models: its experiments; others take their joint stage from the first where it is the same.
+      models: its experiments; others take their joint stage from the first where it is the same. None: those of JNF, its shared forms, JMVAE,
+        MVAE, MMVAE, MoPoE, MVTCAE and MMVAE+ that the data set has.
       seeds: one run of every model for each.
       quick: the experiments' size for two CPU cores.
       runs: where the runs and the comparison go.
@@ -39,7 +40,7 @@ class Arguments:
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    models: tuple[str, ...] = MODELS
+    models: tuple[str, ...] | None = None
     seeds: tuple[int, ...] = (0,)
     quick: bool = False
     runs: pathlib.Path = pathlib.Path("runs")
@@ -53,6 +54,8 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax compare")
+    if arguments.models is None:
+        arguments = dataclasses.replace(arguments, models=models_of(arguments.data))
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends it before it begins
     asked = sweep.Arguments(**vars(arguments))
@@ -60,6 +63,12 @@ def main() -> int:
         show(arguments)
     print(arguments.runs / arguments.data / "comparison.html")
     return 0
+
+
+def models_of(data: str) -> tuple[str, ...]:
+    """Returns those of `MODELS` that a data set has; all of them where it has none, to be refused by name."""
+    known = listing.names()
+    return tuple(model for model in MODELS if f"{data}/{model}" in known) or MODELS
 
 
 def show(arguments: Arguments) -> None:

@@ -27,6 +27,13 @@ def test_every_data_set_to_compare_on_has_every_model():
             assert configs.from_json(configs.to_json(config)) == config
 
 
+def test_without_names_the_models_are_those_that_a_data_set_has():
+    assert compare.models_of("polydigits") == compare.MODELS
+    assert compare.models_of("toy") == ("jnf", "jnf_cl", "jnf_dcca")
+    assert set(compare.models_of("polydigits_missing_20")) == {"jnf", "mvae", "mmvae", "mopoe", "mvtcae"}
+    assert compare.models_of("nowhere") == compare.MODELS  # to be refused by name
+
+
 def test_baselines_have_the_networks_and_the_budget_of_jnf():
     ours = experiment.find("polydigits/jnf")
     for model in compare.MODELS[3:]:

@@ -186,10 +186,13 @@ def test_every_example_is_seen_once_an_epoch():
 
 def test_validation_is_exact_whatever_the_batch():
     losses = set()
-    for batch_size in (1, 8, 20):
+    for batch_size in (1, 8, 19):  # 8 leaves a smaller batch
         reports = []
         config = dataclasses.replace(CONFIG, num_steps=1, steps_per_call=1, batch_size=batch_size, learning_rate=1e-12)
-        train(config=config, mesh=sharding.make_mesh(1), on_report=reports.append)
+        fit.fit(
+            regression(), PARAMS, jax.random.key(0), data(), data(19),
+            config=config, mesh=sharding.make_mesh(1), on_report=reports.append,
+        )  # fmt: skip
         losses.add(round(reports[-1].validation_loss, 9))
     assert len(losses) == 1
 
