@@ -25,14 +25,14 @@ def data_sets() -> list[str]:
 
 
 def coherence(data: str) -> str:
-    """Coherence by the number of observed modalities; joint coherence. Mean ± standard deviation over the seeds."""
-    columns, rows = _runs(data, lambda column: re.match(r"seeds|from \d|joint", column))
+    """Coherence by the number of observed modalities; joint coherence; diversity, without which coherence misleads. Mean ± standard deviation."""
+    columns, rows = _runs(data, lambda column: re.match(r"seeds|from \d|joint|diversity", column))
     return table_text.markdown(columns, [*rows, *_published(data, columns)])
 
 
 def quality(data: str) -> str:
-    """Fréchet distances, diversity, log likelihood and clusters of the same runs."""
-    return table_text.markdown(*_runs(data, lambda column: not re.match(r"from \d|joint", column)))
+    """Fréchet distances, log likelihood and clusters of the same runs."""
+    return table_text.markdown(*_runs(data, lambda column: not re.match(r"from \d|joint|diversity", column)))
 
 
 def directions(data: str) -> str:
