@@ -60,7 +60,7 @@ def test_chains_keep_their_order_and_names(sampled):
     data = bridge.to_inference_data(z, info, num_chains=CHAINS)
     kept = data["posterior"]["z"]
     assert dict(kept.sizes) == {"chain": CHAINS, "draw": DRAWS, "observation": OBSERVATIONS, "z_dim": DIM}
-    np.testing.assert_array_equal(kept.isel(draw=-1), np.asarray(last).swapaxes(0, 1))
+    np.testing.assert_array_equal(kept.isel(draw=-1), np.asarray(last.position).swapaxes(0, 1))
     told = data["constant_data"]
     for name in types.Info._fields:
         assert told[name].dims == ("observation",)
