@@ -48,7 +48,8 @@ os.environ.setdefault("JNF_NOTEBOOK_SIZE", "small")
 if os.environ["JNF_NOTEBOOK_SIZE"] == "small":  # nearly all of their time is compilation
     os.environ.setdefault(
         "XLA_FLAGS",
-        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+        "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+        " --xla_cpu_parallel_codegen_split_count=1",
     )
 os.environ.setdefault("PYTHONPATH", str(HERE.parent))
 

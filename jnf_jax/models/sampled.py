@@ -81,8 +81,8 @@ def make_sampler(parts: Parts):
     One modality: exact draws of its flow. All of them: exact draws of the joint encoder. In between: the product of experts by HMC;
     behind the S draws of an observation stand `sampler.num_chains` chains of `sampler.num_warmup` iterations and
     max(`thinning` * ceil(S / chains), `min_iterations`) more (4 chains of 30 + 20 iterations for up to 40 draws by default).
-    Encoders run once per observation; the product is compiled once for each number of experts, whichever they are, and of observations,
-    for any S that its chains suffice for.
+    Encoders run once per observation. The product is compiled once for each number of experts, whichever they are; one program serves
+    every S for which the chains are as long.
 
     Raises (the function returned):
       ValueError: if nothing is observed, a modality is unknown or of the wrong shape, or no sample is asked for.

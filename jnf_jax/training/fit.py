@@ -6,7 +6,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from jnf_jax import configs, types
 from jnf_jax.models import base
-from jnf_jax.training import feed, processes, sharding, step
+from jnf_jax.training import feed, held_out, processes, sharding, step
 
 _PLATEAU_FACTOR = 0.1  # on the learning rate
 
@@ -197,15 +197,10 @@ def fit(
     key = sharding.place(key, everywhere)
     validate = None
     if taken < total:  # compiled while nothing would be lost
-        validate = _make_validation(stage, validation, mesh, config, state.train.trainable, frozen, key)
+        validate = held_out.mean_loss(stage, validation, mesh, state.train.trainable, frozen, key, batch_size=config.batch_size)
 
-    if (
-        jax.process_count() > 1 and taken < total
-    ):  # compiled by all before one begins: collectives do not wait for a compilation
-        first = next(feeding)
-        feeding = itertools.chain([first], feeding)
-        call = call.lower(state.train, frozen, key, first, sharding.place(np.int32(1), everywhere)).compile()
-        processes.meet()
+    if jax.process_count() > 1 and taken < total:
+        call, feeding = _compiled_by_all(call, feeding, (state.train, frozen, key), sharding.place(np.int32(1), everywhere))
 
     while taken < total and not _stopped_early(state, config):
         num = left = config.steps_per_call - taken % config.steps_per_call
@@ -227,8 +222,7 @@ def fit(
             loss = validate(state.train.trainable, frozen, key)
             state = _judge(state, loss, config)
             validated = float(loss)
-        metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
-        report = Report(stage.name, taken, total, float(steps.loss), metrics, validated)
+        report = _report(stage.name, taken, total, steps, validated)
         on_report(report)
         if failed >= 0:
             raise NonFiniteError(stage.name, int(failed), {**params, **_local(state.train.trainable)})
@@ -302,20 +296,17 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
     )
 
 
-def _make_validation(stage: base.Stage, data: Any, mesh: Mesh, config: Config, *args: Any) -> Callable[..., types.Array]:
-    """Returns (trainable, frozen, key) -> the mean loss `[]` over the validation data, which lie on the device or stream.
+def _compiled_by_all(call: step.TrainCall, feeding: Iterator[Any], arguments: tuple, num: types.Array):
+    """Returns the call, compiled by all processes before one begins, for collectives do not wait for a compilation; and all of the data."""
+    first = next(feeding)
+    call = call.lower(*arguments, first, num).compile()
+    processes.meet()
+    return call, itertools.chain([first], feeding)
 
-    It is compiled for arguments like `args`.
-    """
-    size = config.batch_size
-    if not stage.whole_batches:
-        size = step.even_batch(len(jax.tree.leaves(data)[0]), most=size, num_devices=mesh.size)
-    if feed.is_streamed(data):
-        validate = step.make_streamed_validation(feed.as_it_goes(stage), batch_size=size)
-        return lambda *args: validate(*args, feed.batches(data, mesh, batch_size=size))
-    data = sharding.place(data, sharding.replicated(mesh))
-    validate = step.make_validation(stage, mesh, batch_size=size).lower(*args, data).compile()
-    return lambda *args: validate(*args, data)
+
+def _report(name: str, taken: int, total: int, steps: step.Steps, validated: float | None) -> Report:
+    metrics = {"gradient_norm": float(steps.gradient_norm)} | {k: float(v) for k, v in steps.metrics.items()}
+    return Report(name, taken, total, float(steps.loss), metrics, validated)
 
 
 def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:

@@ -4,7 +4,7 @@ A step's randomness depends on the stage's key and the step's number alone, and 
 continued from any step is bit for bit the run that was never stopped.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -130,66 +130,3 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps
         rate_scale=state.rate_scale,
         failed_step=jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step),
     ), Steps(loss=loss, gradient_norm=norm, metrics=metrics)
-
-
-def make_validation(
-    stage: base.Stage, mesh: Mesh, *, batch_size: int
-) -> Callable[[types.Params, types.Params, types.Array, Any], types.Array]:
-    """Returns a jitted function (trainable, frozen, key, data) -> mean loss `[]` over all examples, the last batch smaller.
-
-    Where the stage's loss is that of a whole batch, the last one counts only if there is no other.
-    """
-
-    def validate(trainable, frozen, key, data):
-        params = {**frozen, **trainable}
-        num_examples = len(jax.tree.leaves(data)[0])
-        full = num_examples // batch_size
-
-        def loss(step, batch):
-            if len(jax.tree.leaves(batch)[0]) % mesh.size == 0:
-                batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
-            return stage.loss(params, keys.stream(key, "validation", step), batch)[0]
-
-        total = jnp.zeros(())
-        if full:
-            batches = jax.tree.map(lambda leaf: leaf[: full * batch_size].reshape(full, batch_size, *leaf.shape[1:]), data)
-            total += batch_size * jax.lax.map(lambda args: loss(*args), (jnp.arange(full), batches)).sum()
-        rest = num_examples - full * batch_size
-        if stage.whole_batches and full and rest:
-            return total / (num_examples - rest)
-        if rest:
-            total += rest * loss(full, jax.tree.map(lambda leaf: leaf[full * batch_size :], data))
-        return total / num_examples
-
-    return jax.jit(validate)
-
-
-def even_batch(num_examples: int, *, most: int, num_devices: int = 1) -> int:
-    """Returns the largest batch size from `most` down to half of it that leaves no smaller last batch, which would be compiled apart.
-
-    Where there is none it is `most`.
-    """
-    even = (size for size in range(most, most // 2, -1) if num_examples % size == 0 and size % num_devices == 0)
-    return next(even, most)
-
-
-def make_streamed_validation(
-    stage: base.Stage, *, batch_size: int
-) -> Callable[[types.Params, types.Params, types.Array, Iterable[Any]], types.Array]:
-    """Returns what `make_validation` returns, for batches that come one after another, each of `batch_size` examples but the last."""
-
-    @jax.jit
-    def loss(trainable, frozen, key, step, batch):
-        return stage.loss({**frozen, **trainable}, keys.stream(key, "validation", step), batch)[0]
-
-    def validate(trainable, frozen, key, batches):
-        total, num_examples = 0.0, 0
-        for number, batch in enumerate(batches):
-            size = len(jax.tree.leaves(batch)[0])
-            if stage.whole_batches and number and size < batch_size:
-                continue
-            total += size * float(loss(trainable, frozen, key, jnp.int32(number), batch))
-            num_examples += size
-        return jnp.asarray(total / num_examples)
-
-    return validate

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnf_jax.models import base
-from jnf_jax.training import fit, sharding, step
+from jnf_jax.training import fit, held_out, sharding, step
 
 CONFIG = fit.Config(
     num_steps=40, batch_size=8, learning_rate=0.05, steps_per_call=10, calls_per_validation=1, schedule="constant"
@@ -198,11 +198,27 @@ def test_validation_is_exact_whatever_the_batch():
 
 
 @pytest.mark.parametrize(
-    ("num_examples", "most", "num_devices", "expected"),
-    [(1_000, 128, 1, 125), (1_000, 128, 4, 100), (997, 128, 1, 128), (5, 8, 1, 5), (256, 128, 1, 128), (3, 1, 1, 1)],
+    ("num_examples", "most", "expected"),
+    [(1_000, 128, 100), (6_000, 256, 240), (997, 128, 128), (5, 8, 5), (256, 128, 128), (3, 1, 1)],
 )
-def test_the_batches_of_a_validation_have_one_size_where_they_can(num_examples, most, num_devices, expected):
-    assert step.even_batch(num_examples, most=most, num_devices=num_devices) == expected
+def test_the_batches_of_a_validation_have_one_size_where_they_can(num_examples, most, expected):
+    assert held_out.even_batch(num_examples, most=most) == expected
+
+
+def test_a_validation_draws_the_same_on_any_number_of_devices():
+    """20 examples come in batches of 5, which do not split over four devices as batches of 8 would."""
+
+    def loss(params, key, batch):
+        noise = jax.random.normal(key, batch["x"].shape)
+        return ((params["slope"] * batch["x"] - batch["y"] + noise) ** 2).mean(), {}
+
+    stage = base.Stage(name="noisy", trainable=("slope",), loss=loss)
+    losses = []
+    for devices in (1, 4):
+        reports = []
+        train(stage, mesh=sharding.make_mesh(devices), on_report=reports.append)
+        losses.append([report.validation_loss for report in reports])
+    np.testing.assert_allclose(*losses, rtol=1e-10)
 
 
 def test_a_mesh_of_several_devices_trains_the_same():
