@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: docs tables demo test test-all check lint bench clean
 
-demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: 17 to 20 minutes on 2 cores
+demo: $(STAMP)  ## train, evaluate and draw JNF on polydigits: 13 to 20 minutes on 2 cores
 	$(RUN) -m experiments.train polydigits/jnf --workdir runs/demo
 	$(RUN) -m experiments.evaluate --workdir runs/demo
 	$(RUN) -m experiments.figures --workdir runs/demo
