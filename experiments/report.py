@@ -293,6 +293,7 @@ def _coherence(groups: Sequence[Group]) -> str:
         if found := measured(part):
             figure, axis = plt.subplots(figsize=(5.2, 3.6), layout="constrained")
             draw(axis, found)
+            figure.legend(loc="outside right upper", fontsize=8)
             shown.append(pages.figure(figure, name))
     return pages.beside(shown)
 
@@ -307,7 +308,6 @@ def draw_coherence(axis: plt.Axes, groups: Sequence[Group]) -> None:
         drawn |= set(map(int, sizes))
         axis.errorbar([int(s) for s in sizes], [v.mean() for v in values], spread, marker="o", capsize=3, label=group.name)
     axis.set(xlabel="observed modalities", ylabel="coherence", xticks=sorted(drawn))
-    axis.legend(fontsize=8)
 
 
 def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
@@ -319,9 +319,8 @@ def draw_frechet(axis: plt.Axes, groups: Sequence[Group]) -> None:
         y = [read(lambda e: e["coherence"], size) for size in sizes]
         axis.plot(x, y, "o-", label=group.name)
         for size, *point in zip(sizes, x, y, strict=True):
-            axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=8)
+            axis.annotate(size, point, textcoords="offset points", xytext=(4, 4), fontsize=7, color="0.3")
     axis.set(xlabel="Fréchet distance in the classifiers' features", ylabel="coherence")
-    axis.legend(fontsize=8)
 
 
 if __name__ == "__main__":

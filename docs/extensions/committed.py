@@ -3,7 +3,8 @@
     ```{committed} coherence polydigits
     ```
 
-The directive's argument names one of the functions in `TABLES` and what it is given. New data sets, models and seeds appear by themselves.
+The directive's argument names one of the functions in `TABLES` and what it is given; `{committed-figure} polydigits` is the paper's figure 4 of a data
+set. New data sets, models and seeds appear by themselves.
 `python docs/extensions/committed.py` writes the README's tables again.
 """
 
@@ -33,6 +34,13 @@ def coherence(data: str) -> str:
 def quality(data: str) -> str:
     """Fréchet distances, log likelihood and clusters of the same runs."""
     return table_text.markdown(*_runs(data, lambda column: not re.match(r"from \d|joint|diversity", column)))
+
+
+def figure(data: str) -> str:
+    """The paper's figure 4 of the same runs, as HTML: coherence by the number of observed modalities, and against Fréchet distance."""
+    from experiments import compare, pages
+
+    return pages.figure(compare.draw(_groups(data)), "Left: coherence. Right: a point for each number of observed modalities.")
 
 
 def directions(data: str) -> str:
@@ -182,10 +190,15 @@ def others(*shown: str) -> str:
 def _runs(data: str, chosen: Callable[[str], object]) -> tuple[list[str], list[list[str]]]:
     from experiments import report
 
-    runs = [report.load(folder) for folders in _models(data).values() for folder in folders]
-    columns, rows = report.table(report.grouped(runs))
+    columns, rows = report.table(_groups(data))
     kept = [0, *(i for i, column in enumerate(columns) if i and chosen(column))]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _groups(data: str) -> list:
+    from experiments import report
+
+    return report.grouped([report.load(folder) for folders in _models(data).values() for folder in folders])
 
 
 def _models(data: str) -> dict[str, list[pathlib.Path]]:
@@ -274,7 +287,8 @@ def write_readme() -> None:
 
 
 def setup(app):
-    """Registers the directive."""
+    """Registers the directives."""
+    from docutils import nodes
     from sphinx.util.docutils import SphinxDirective
 
     class Committed(SphinxDirective):
@@ -287,7 +301,16 @@ def setup(app):
             name, *given = " ".join(self.arguments).split()
             return self.parse_text_to_nodes(TABLES[name](*given))
 
+    class CommittedFigure(SphinxDirective):
+        """Draws the figure of a data set."""
+
+        required_arguments = 1
+
+        def run(self):
+            return [nodes.raw("", figure(self.arguments[0]), format="html")]
+
     app.add_directive("committed", Committed)
+    app.add_directive("committed-figure", CommittedFigure)
     return {"version": "1", "parallel_read_safe": True}
 
 

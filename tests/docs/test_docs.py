@@ -82,6 +82,7 @@ def test_a_new_model_appears_by_itself(tmp_path, monkeypatch):
     assert committed.data_sets() == ["polydigits"]
     assert "polydigits/a_new_one" in committed.coherence("polydigits")
     assert "polydigits" in committed.others()
+    assert committed.figure("polydigits").count("<img") == 1
 
 
 def test_readme_and_pages_are_short():
