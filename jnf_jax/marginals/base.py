@@ -22,6 +22,7 @@ class Marginal:
       log_density: (params, z `[D]`) -> log density `[]`, normalised.
       sample: (params, key, *, num_samples) -> z `[S, D]`.
       fit: (seed, codes `[N, D]`, held-out codes `[N', D]`) -> params, on the host; None where there is nothing to fit.
+      trim: (params) -> params without what has no weight, of the same density and cheaper; under a transformation of JAX, params as they are.
       by_gradient: whether what `fit` returns is only where training by gradients starts from (maximum likelihood of codes).
     """
 
@@ -29,4 +30,5 @@ class Marginal:
     log_density: Callable[[types.Params, types.Array], types.Array]
     sample: Callable[..., types.Array]
     fit: Callable[[int, np.ndarray, np.ndarray], types.Params] | None = None
+    trim: Callable[[types.Params], types.Params] = lambda params: params
     by_gradient: bool = False

@@ -48,4 +48,7 @@ def build(config: Config, dim: int) -> base.Marginal:
     def fit(seed, codes, held_out):
         return {"mixture": bottom.fit(seed, codes, held_out), "flow": bijection.init(jax.random.key(seed))}
 
-    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=fit, by_gradient=True)
+    def trim(params):
+        return {**params, "mixture": bottom.trim(params["mixture"])}
+
+    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=fit, trim=trim, by_gradient=True)

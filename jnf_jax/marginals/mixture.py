@@ -67,7 +67,7 @@ def build(config: Config, dim: int) -> base.Marginal:
         roots = jnp.linalg.inv(jnp.triu(params["whitening"]))  # C_k = root^T root
         return params["loc"][chosen] + jnp.einsum("sd,sde->se", noise, roots[chosen])
 
-    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=lambda *codes: fit(config, *codes))
+    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=lambda *codes: fit(config, *codes), trim=trim)
 
 
 def log_density(params: types.Params, z: types.Array) -> types.Array:
@@ -83,6 +83,14 @@ def log_density(params: types.Params, z: types.Array) -> types.Array:
     log_weights = jax.nn.log_softmax(params["log_weights"])
     each = log_weights + jnp.log(jnp.abs(scales)).sum(-1) - 0.5 * (white**2).sum(-1)
     return jax.nn.logsumexp(each) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
+
+
+def trim(params: types.Params) -> types.Params:
+    """Returns the components that have a weight: `fit` fills those that it does not use up to the largest number tried."""
+    if isinstance(params["log_weights"], jax.core.Tracer):
+        return params
+    used = np.asarray(params["log_weights"]) > _ABSENT / 2
+    return params if used.all() else jax.tree.map(lambda leaf: leaf[used], params)
 
 
 def fit(config: Config, seed: int, codes: np.ndarray, held_out: np.ndarray) -> types.Params:

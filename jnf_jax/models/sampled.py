@@ -54,6 +54,8 @@ class Parts:
         def gather(params, observed):
             gaussians = [encode(params, name, x) for name, x in observed.items()]
             shared = take(params, jnp.asarray([self.names.index(name) for name in observed]))
+            if self.rule.marginal is not None:
+                shared = shared._replace(marginal=self.rule.marginal.trim(shared.marginal))
             return shared, jax.tree.map(lambda *g: jnp.stack(g, axis=1), *gaussians)
 
         return gather

@@ -148,3 +148,13 @@ def test_unknown_activation_is_refused():
     flow = configs.build(dataclasses.replace(WITH_PARAMETERS[0], activation="swish"), 3)
     with pytest.raises(ValueError, match="Expected an activation"):
         flow.forward(flow.init(jax.random.key(0)), jnp.zeros(3))
+
+
+@pytest.mark.parametrize("bound", [1.0, 4.0, 15.0])
+def test_a_log_scale_that_must_not_widen_is_the_bounded_softplus(bound):
+    raw = np.concatenate([np.linspace(-40, 40, 401), [200.0, 1e6]])
+    expected = -bound * np.tanh(np.logaddexp(0, np.minimum(raw, 82) - 2) / bound)
+    of = functools.partial(made.log_scale, bound=bound, widening=False)
+    found, slopes = jax.vmap(jax.value_and_grad(of))(jnp.asarray(raw, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=2e-6 * bound)
+    assert jnp.isfinite(slopes).all()

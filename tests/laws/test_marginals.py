@@ -64,6 +64,15 @@ def test_draws_follow_the_density(fitted):
         assert error < 5
 
 
+def test_what_is_trimmed_had_no_weight(fitted):
+    marginal, params = fitted
+    trimmed, z = marginal.trim(params), 3 * jax.random.normal(jax.random.key(2), (50, 2))
+    expected, found = (jax.vmap(lambda z, p=p: marginal.log_density(p, z))(z) for p in (params, trimmed))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    inside = jax.jit(lambda params: marginal.trim(params))(params)
+    assert jax.tree.map(jnp.shape, inside) == jax.tree.map(jnp.shape, params)
+
+
 def test_gradients_are_finite_far_out(fitted):
     marginal, params = fitted
     for radius in (10.0, 100.0):
@@ -85,6 +94,7 @@ def test_held_out_codes_choose_the_number_of_components():
     params = marginal.fit(0, codes(0, 300), codes(1, 1_000))
     assert (params["log_weights"] > -100).sum() == 2
     assert params["log_weights"].shape == (30,)
+    assert jax.tree.map(jnp.shape, marginal.trim(params)) == {"log_weights": (2,), "loc": (2, 2), "whitening": (2, 2, 2)}
 
 
 def test_too_few_codes_are_refused():
