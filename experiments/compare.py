@@ -56,9 +56,8 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax compare")
     if arguments.models is None:
         arguments = dataclasses.replace(arguments, models=models_of(arguments.data))
-    for model in arguments.models:
-        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends it before it begins
     asked = sweep.Arguments(**vars(arguments))
+    sweep.check(asked)
     for _ in sweep.finish_all(asked):
         show(arguments)
     print(arguments.runs / arguments.data / "comparison.html")

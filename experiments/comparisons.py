@@ -109,7 +109,7 @@ def self_reconstruction(
     Raises:
       ValueError: if there is no such modality, or it is no image.
     """
-    test = data["test"].take(num_observations)
+    test = data["test"].complete().take(num_observations)
     images = [name for name, spec in test.specs.items() if reconstruction.is_image(spec.shape)]
     if modality not in images:
         raise ValueError(f"Expected a modality of {images}, the images, got {modality!r}.")

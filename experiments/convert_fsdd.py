@@ -57,11 +57,15 @@ def pack(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read(path: pathlib.Path) -> np.ndarray:
-    with wave.open(str(path)) as file:
-        found = (file.getnchannels(), file.getsampwidth(), file.getframerate())
-        if found != _FORMAT:
-            raise ValueError(f"Expected (channels, bytes, rate) of {_FORMAT} in {path.name}, got {found}.")
-        return np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    try:
+        with wave.open(str(path)) as file:
+            found = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+            recorded = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise ValueError(f"Expected a .wav file, got {path.name}: {error or 'it is empty or cut off'}.") from error
+    if found != _FORMAT:
+        raise ValueError(f"Expected (channels, bytes, rate) of {_FORMAT} in {path.name}, got {found}.")
+    return np.frombuffer(recorded, "<i2")
 
 
 if __name__ == "__main__":

@@ -22,11 +22,15 @@ def main() -> None:
     parser.add_argument("file", type=pathlib.Path)
     parser.add_argument("--output", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
+    if not arguments.file.is_file():
+        parser.error(f"Expected a file, got none at {arguments.file}.")
     found = hashlib.sha256(arguments.file.read_bytes()).hexdigest()
     if not found.startswith(_SHA256_BEGINS):
         parser.error(f"Expected a file whose SHA-256 begins with {_SHA256_BEGINS}, got {found} for {arguments.file}.")
-    import torch
-
+    try:
+        import torch
+    except ImportError:
+        parser.error("Expected an environment with PyTorch, got none: pip install torch.")
     arrays = torch.load(arguments.file, map_location="cpu", weights_only=True)
     np.savez(arguments.output, **{name: value.numpy() for name, value in arrays.items()})
     print(f"written: {arguments.output}, {len(arrays)} arrays")

@@ -21,9 +21,13 @@ def main() -> None:
     for path in arguments.files:
         if path.stem not in ("mhd_train", "mhd_test"):
             parser.error(f"Expected mhd_train.pt or mhd_test.pt, got {path.name}.")
+        if not path.is_file():
+            parser.error(f"Expected a file, got none at {path}.")
+    try:
+        import torch
+    except ImportError:
+        parser.error("Expected an environment with PyTorch, got none: pip install torch.")
     arguments.output.mkdir(parents=True, exist_ok=True)
-    import torch
-
     for path in arguments.files:
         labels, images, trajectories, sounds, *_ = torch.load(path, map_location="cpu", weights_only=True)
         arrays = {"label": labels, "image": images, "trajectory": trajectories, "audio": sounds}

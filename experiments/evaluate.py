@@ -201,7 +201,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, sampler=long))
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
-    test = data["test"].take(arguments.chain_observations)
+    test = data["test"].complete().take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {
         "num_chains": _LONG_CHAINS,
@@ -214,8 +214,11 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     same = all(known.get(name) == value for name, value in asked.items())
     done = dict(known["by_subset"]) if same else {}
     chained = [subset for subset in subsets.choose(tuple(model.specs), arguments.subsets) if len(subset) > 1]
-    if len(model.specs) < 3:
-        raise ValueError(f"Expected at least three modalities, got {len(model.specs)}: no subset of them is sampled by chains.")
+    if not chained:
+        raise ValueError(
+            f"Expected a subset of two or more modalities, and not all of them, which chains sample: got none among "
+            f"--subsets {arguments.subsets} of {len(model.specs)} modalities."
+        )
     with writers.Progress() as progress:
         for number, subset in enumerate(chained):
             label = subsets.label(subset)

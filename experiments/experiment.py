@@ -7,6 +7,7 @@ inference_gap.json  the same          taken.json             stages of another r
 """
 
 import contextlib
+import copy
 import dataclasses
 import difflib
 import errno
@@ -19,6 +20,7 @@ import json
 import pathlib
 import platform
 import shutil
+import subprocess
 import sys
 import traceback
 import types
@@ -38,7 +40,10 @@ from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, sharded, writers
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
 _TRAINED = ("checkpoints", "params")
 _CONTENT = (
     *("checkpoints*", "params*", "failed", "metrics.jsonl", "taken.json", "evaluation*.json", "inference_gap*.json"),
@@ -126,6 +131,12 @@ class Splits(Mapping):
 
     def __getitem__(self, split: source.Split) -> source.Source:
         return self._make(split)
+
+    def complete(self) -> "Splits":
+        """Returns the splits' examples that have every modality; errors as in `source.Source.complete`."""
+        whole = copy.copy(self)
+        whole._make = functools.cache(lambda split: self[split].complete())
+        return whole
 
     def __iter__(self) -> Iterator[str]:
         return iter(source.SPLITS)
@@ -244,9 +255,12 @@ def metrics(workdir: pathlib.Path) -> list[dict]:
 def lease(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the folder for this process; the system lets go of it when the process ends, however it ends.
 
+    A folder that was made for it and has nothing in it at the end is removed.
+
     Raises:
       ValueError: if another process holds it.
     """
+    new = not workdir.exists()
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / ".lock").open("a")
@@ -257,7 +271,12 @@ def lease(workdir: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ValueError(f"Expected to be the only writer in {workdir}, got another process at work there.") from error
-        yield
+        try:
+            yield
+        finally:
+            if new and [path.name for path in workdir.iterdir()] == [".lock"]:  # a run that was refused
+                (workdir / ".lock").unlink()
+                workdir.rmdir()
 
 
 def main(function) -> None:
@@ -268,7 +287,7 @@ def main(function) -> None:
     compiling.use_compilation_cache()
     try:
         sys.exit(function())
-    except (ValueError, FileNotFoundError) as error:
+    except ValueError as error:
         if isinstance(error, checkpoint.DamagedError) and not str(error).startswith("Expected"):
             error = f"Expected whole files, got a damaged one: {error}."
         if not str(error).startswith("Expected"):
@@ -276,11 +295,14 @@ def main(function) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
-            raise
         where = f" at {error.filename}" if error.filename else ""
-        print(f"error: Expected files that can be written, got {error.strerror!r}{where}.", file=sys.stderr)
+        line = str(error) if str(error).startswith("Expected") else f"Expected usable files, got {error.strerror!r}{where}."
+        if not str(error).startswith("Expected") and error.errno not in _OF_THE_DISK:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+    except subprocess.CalledProcessError as error:  # a command of `jnf-jax` that has said itself what was wrong
+        sys.exit(error.returncode)
 
 
 def check_counts(arguments: Any, *names: str, least: int = 1) -> None:

@@ -8,6 +8,7 @@ and `jnf-jax download` fetches it from there.
 
 import dataclasses
 import pathlib
+import shutil
 from typing import Any
 
 import tyro
@@ -48,29 +49,38 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     """Writes the run in `workdir` into `output`.
 
     Raises:
-      ValueError: if the run is not finished, or `output` holds something.
+      ValueError: if the run is not finished, its JSON files are damaged, or `output` holds something but this run's weights.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
     config = experiment.load(workdir)
+    environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))
     model, _ = experiment.build(config)
     params = stages.load(model, workdir)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if weights.found(output) and checkpoint.digest(weights.read(model, output)) == checkpoint.digest(params):
+            return  # this very run, of a command whose upload failed for instance
+        raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
+    unfinished = output.with_name(f"{output.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        unfinished.mkdir(parents=True)
     except OSError as error:
         raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
-    weights.save(output, params, config=config.model, specs=model.specs)
-    checkpoint.write_json(output / "config.json", configs.to_json(config))
-    environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))
-    packages = {} if environment is None else environment["packages"]
-    card = model_card.write(output, config, model.specs, params, packages, evaluation)
+    weights.save(unfinished, params, config=config.model, specs=model.specs)
+    checkpoint.write_json(unfinished / "config.json", configs.to_json(config))
     if evaluation is not None:
-        checkpoint.write_json(output / "evaluation.json", evaluation)
-    checkpoint.write_text(output / model_card.NAME, card)
+        checkpoint.write_json(unfinished / "evaluation.json", evaluation)
+    packages = (environment or {}).get("packages", {})
+    card = model_card.write(unfinished, config, model.specs, params, packages, evaluation)
+    checkpoint.write_text(unfinished / model_card.NAME, card)
+    unfinished.replace(output)
 
 
-def _read(path: pathlib.Path) -> Any:
-    return checkpoint.read_json(path) if path.exists() else None
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    if not isinstance(value := checkpoint.read_json(path), dict):
+        raise checkpoint.DamagedError(f"{path} holds no JSON object")
+    return value
 
 
 if __name__ == "__main__":

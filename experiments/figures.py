@@ -53,9 +53,11 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax figures")
+    experiment.check_counts(arguments, "num_latent", "num_traced")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
+    test = data["test"].complete()
     folder = arguments.workdir / "figures"
     folder.mkdir(exist_ok=True)
     key = jax.random.key(arguments.seed)
@@ -63,14 +65,14 @@ def main() -> int:
         return compare(arguments, folder, key)
     figures = {
         "losses": losses(experiment.metrics(arguments.workdir)),
-        "latent_space": latent_space(model, params, keys.stream(key, "latent"), data["test"].take(arguments.num_latent)),
+        "latent_space": latent_space(model, params, keys.stream(key, "latent"), test.take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"
     if "coherence" in (result := parts.known(evaluation)):
         figures["coherence"] = coherence_by_size(result)
     if len(model.specs) > 2 and hasattr(config.model, "sampler"):
-        figures["chains"] = chains(config, params, keys.stream(key, "chains"), data["test"].take(arguments.num_traced))
-    figures[LAST] = any_to_any(model, params, keys.stream(key, "any to any"), data["test"])
+        figures["chains"] = chains(config, params, keys.stream(key, "chains"), test.take(arguments.num_traced))
+    figures[LAST] = any_to_any(model, params, keys.stream(key, "any to any"), test)
     for name, figure in figures.items():
         _save(figure, folder / f"{name}.png")
     return 0
@@ -89,7 +91,7 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
     """Draws this run and others beside each other."""
     runs, data = comparisons.load([arguments.workdir, *arguments.beside])
     if runs[0].model.latent_dim == 2:
-        name, figure = "posteriors", comparisons.latent_posteriors(runs, key, data["test"])
+        name, figure = "posteriors", comparisons.latent_posteriors(runs, key, data["test"].complete())
     else:
         modality = arguments.modality or next(iter(runs[0].model.specs))
         name = "self_reconstruction"

@@ -59,6 +59,7 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax grid")
     if not 0 < arguments.share <= 1:
         raise ValueError(f"Expected a --share in (0, 1], got {arguments.share}.")
+    sweep.check_evaluate(arguments.evaluate)
     todo = {model: points(arguments, model) for model in arguments.models}  # a wrong name ends it before it begins
     for model, commands_of in todo.items():
         folder = arguments.runs / arguments.data / "grid" / model
@@ -84,9 +85,11 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
     size = ["--quick"] if arguments.quick else []
     for of, settings in config.training.items():
         size += [f"--training.{of}.num-steps", str(math.ceil(arguments.share * settings.num_steps))]
+    grid = [(f"beta_{beta:g}_rate_{rate:g}", beta, rate) for beta, rate in itertools.product(arguments.betas, arguments.rates)]
+    if len({point for point, *_ in grid}) < max(len(grid), 1):
+        raise ValueError(f"Expected betas and rates that differ in six digits, got {arguments.betas} and {arguments.rates}.")
     found = {}
-    for beta, rate in itertools.product(arguments.betas, arguments.rates):
-        point = f"beta_{beta:g}_rate_{rate:g}"
+    for point, beta, rate in grid:
         folder = arguments.runs / arguments.data / "grid" / model / point
         train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
         train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]

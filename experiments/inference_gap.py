@@ -61,8 +61,11 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax inference-gap")
     experiment.check_counts(arguments, "num_observations", "num_sampled", "num_points", least=2)
     experiment.check_counts(arguments, "num_partners", "num_neighbours", "num_draws")
+    if not arguments.radius > 0:
+        raise ValueError(f"Expected a --radius of more than 0, got {arguments.radius}.")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
+    data = data.complete()
     params = stages.load(model, arguments.workdir)
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"

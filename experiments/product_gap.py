@@ -78,6 +78,8 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax product-gap")
     if unknown := set(arguments.arms) - set(ARMS):
         raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
+    counts = [field.name for field in dataclasses.fields(arguments) if field.name.startswith("num_")]
+    experiment.check_counts(arguments, *counts, "chain_draws")
     if "direct" in arguments.arms and not arguments.direct:
         raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
     config = experiment.load(arguments.workdir)
@@ -131,9 +133,10 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir)
     judges, judge_params = classifier_cache.trained(config, data, progress)
-    real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].arrays.items()}
+    real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].complete().arrays.items()}
     key = jax.random.key(arguments.seed)
-    scored = data["test"].take(arguments.num_scored)
+    test = data["test"].complete()
+    scored = test.take(arguments.num_scored)
     codes = np.asarray(subset_score.draw_codes(model, params, key, dict(scored.arrays), num_codes=arguments.num_codes))
     names, experts, scores = tuple(model.specs), {}, {}
     for subset in (names[:size] for size in range(2, min(len(names), 5) if arguments.direct else 2)):
@@ -141,13 +144,14 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
         progress.say(f"direct expert of {subsets.label(subset)}")
         whole = direct.build(config.model, model.specs, params, subset)
         trained = direct.train(
-            whole, keys.stream(key, subsets.label(subset)), data, training=config.training["experts"], folder=arguments.workdir,
+            whole, keys.stream(key, subsets.label(subset)), data.complete(), training=config.training["experts"], folder=arguments.workdir,
             on_report=lambda report: progress.update(report.stage, report.step, report.num_steps, f"loss {report.loss:.4g}"),
         )  # fmt: skip
         experts[subset] = whole, trained
         scores[subset] = subset_score.score(whole, trained, key, observed, codes).values
-    test = data["test"].take(arguments.num_observations)
-    return Shared(params, data, test, codes, experts, scores, (judges, judge_params, real))
+    return Shared(
+        params, data.complete(), test.take(arguments.num_observations), codes, experts, scores, (judges, judge_params, real)
+    )
 
 
 def build_arm(config: experiment.Config, arm: str, shared: Shared, sampler: dict | None = None) -> base.Model:

@@ -81,6 +81,10 @@ class Group:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax report")
+    if not arguments.runs:
+        raise ValueError("Expected at least one run's folder, got none.")
+    if arguments.output.is_dir():
+        raise ValueError(f"Expected a file to write, got the folder {arguments.output}.")
     groups = grouped([load(folder) for folder in arguments.runs])
     if arguments.markdown:
         print(markdown(groups))
@@ -102,8 +106,14 @@ def load(folder: pathlib.Path) -> Run:
         path = folder / f"{name}.json"
         if not path.exists():
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
-        parts[name] = checkpoint.read_json(path)
-    config = configs.to_json(configs.from_json(parts["config"]))  # fields that came later, with what they were before
+        if not isinstance(value := checkpoint.read_json(path), dict):
+            raise checkpoint.DamagedError(f"{path} holds no JSON object")
+        parts[name] = value
+    if "log_likelihood" not in parts["evaluation"]:
+        raise ValueError(
+            f"Expected a whole evaluation in {folder}, got one of {sorted(parts['evaluation'])}: evaluate the run."
+        )
+    config = configs.to_json(experiment.load(folder))  # fields that came later, with what they were before
     return Run(folder, config, parts["evaluation"], experiment.metrics(folder))
 
 

@@ -71,6 +71,9 @@ def main() -> int:
     experiment.check_counts(arguments, "first", least=0)
     if arguments.all:
         return draw_all(arguments)
+    for name in ("output", "split", "per_shard", "on", "cpus", "gpus"):
+        if getattr(arguments, name) != getattr(Arguments, name):
+            raise ValueError(f"Expected --all with --{name.replace('_', '-')}, which is of shards alone, got no --all.")
     for name in ("num_samples", "num_observations"):
         if (number := getattr(arguments, name)) > _MOST_TILES:
             flag = name.replace("_", "-")

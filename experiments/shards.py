@@ -1,4 +1,4 @@
-"""Codes drawn for every example of a split, as parquet files of some thousand examples each, and `_manifest.json`, which lists them.
+"""Codes drawn for every example of a split that has what is observed, as parquet files of some thousand examples each, and `_manifest.json`, which lists them.
 
 A row is one draw: `example`, its number in the split; `draw`; `z`, the code; and `rhat` of the chains behind it. A shard is renamed into place when it is
 whole, and holds what it was asked for, so that a command that was stopped goes on with the shards that are missing. A shard has a key of its own: it is the same
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +19,7 @@ import numpy as np
 
 from experiments import experiment
 from jnf_jax import keys, subsets
+from jnf_jax.data import source
 from jnf_jax.metrics import codes
 from jnf_jax.training import checkpoint, stages
 
@@ -51,7 +53,8 @@ class Plan(NamedTuple):
     """What is to be done."""
 
     asked: dict[str, Any]  # what a shard holds, as JSON values; the trained weights' checksum included
-    num_examples: int
+    rows: np.ndarray  # numbers of the examples that have what is observed
+    num_of_split: int
     missing: list[int]  # numbers of the shards that are not there yet
 
 
@@ -74,16 +77,20 @@ def plan(job: Job) -> Plan:
         "config": hashlib.sha256((pathlib.Path(job.workdir) / "config.json").read_bytes()).hexdigest(),
         "weights": hashlib.sha256(json.dumps(weights).encode()).hexdigest(),
     }
-    num = len(data[job.split])
+    rows = _rows(data[job.split], subset)
+    if not len(rows):
+        raise ValueError(f"Expected an example of {job.split} that has {', '.join(subset)}, got none.")
+    if len(rows) < len(data[job.split]):
+        asked["examples"] = hashlib.sha256(rows.tobytes()).hexdigest()
     pathlib.Path(job.output).mkdir(parents=True, exist_ok=True)
     missing = []
-    for number in range(-(-num // job.per_shard)):
+    for number in range(-(-len(rows) // job.per_shard)):
         path = _path(job, number)
         if not path.exists():
             missing.append(number)
-        elif json.loads(parquet.read_schema(path).metadata.get(_ASKED, b"null")) != asked:
+        elif _asked(parquet, path) != asked:
             raise ValueError(f"Expected shards of this very question in {job.output}, got another's: {path.name}.")
-    return Plan(asked, num, missing)
+    return Plan(asked, rows, len(data[job.split]), missing)
 
 
 def draw(job: Job, asked: dict[str, Any], number: int) -> None:
@@ -92,10 +99,12 @@ def draw(job: Job, asked: dict[str, Any], number: int) -> None:
 
     parquet = _parquet()
     model, data, params = _loaded(job.workdir)
-    source = data[job.split]
-    rows = np.arange(number * job.per_shard, min((number + 1) * job.per_shard, len(source)))
-    filled = np.arange(rows[0], rows[0] + min(job.per_shard, len(source))) % len(source)  # shards have one shape
-    observed = {name: source.arrays[name][filled] for name in asked["observe"]}
+    examples = data[job.split]
+    having = _rows(examples, asked["observe"])
+    first = number * job.per_shard
+    rows = having[first : first + job.per_shard]
+    filled = np.resize(np.roll(having, -first), min(job.per_shard, len(having)))  # shards have one shape
+    observed = {name: examples.arrays[name][filled] for name in asked["observe"]}
     key = keys.stream(keys.stream(jax.random.key(job.seed), "shard", number), ",".join(asked["observe"]))
     z, info = jax.device_get(model.sample_posterior(params, key, observed, num_samples=job.num_samples))
     z = codes.as_array(z)[:, : len(rows)].swapaxes(0, 1)  # [B, S, D]
@@ -116,21 +125,30 @@ def draw(job: Job, asked: dict[str, Any], number: int) -> None:
 
 def finish(job: Job, found: Plan) -> pathlib.Path:
     """Writes the manifest, once every shard is there; returns its path."""
-    parts = [_path(job, number) for number in range(-(-found.num_examples // job.per_shard))]
-    listed = [
-        {
-            "file": path.name,
-            "first": number * job.per_shard,
-            "num_examples": min(job.per_shard, found.num_examples - number * job.per_shard),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for number, path in enumerate(parts)
-    ]
+    listed = []
+    for number, first in enumerate(range(0, len(found.rows), job.per_shard)):
+        rows, path = found.rows[first : first + job.per_shard], _path(job, number)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        listed.append({"file": path.name, "first": int(rows[0]), "num_examples": len(rows), "sha256": sha256})
     for left in pathlib.Path(job.output).glob(".*.tmp"):  # by workers that were lost
         left.unlink()
     path = pathlib.Path(job.output) / "_manifest.json"
-    checkpoint.write_json(path, {"asked": found.asked, "num_examples": found.num_examples, "shards": listed})
+    counts = {"num_examples": len(found.rows), "num_left_out": found.num_of_split - len(found.rows)}
+    checkpoint.write_json(path, {"asked": found.asked, **counts, "shards": listed})
     return path
+
+
+def _asked(parquet, path: pathlib.Path) -> Any:
+    """Returns what a shard holds, None where that is not a shard."""
+    try:
+        return json.loads((parquet.read_schema(path).metadata or {}).get(_ASKED, b"null"))
+    except ValueError:  # pyarrow's own among them
+        return None
+
+
+def _rows(examples: source.Source, observed: Sequence[str]) -> np.ndarray:
+    """Returns the numbers of the examples that have all that is observed."""
+    return np.flatnonzero(examples.having(observed))
 
 
 def _path(job: Job, number: int) -> pathlib.Path:

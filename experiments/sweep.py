@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import experiment, figures, on_ray, parts
+from experiments import evaluate, experiment, figures, on_ray, parts
 
 _SHARED = ("--init-stages", "joint")
 
@@ -54,11 +54,29 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax sweep")
-    for model in arguments.models:
-        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)  # a wrong name ends the sweep before it begins
+    check(arguments)
     for _ in finish_all(arguments):
         pass
     return 0
+
+
+def check(arguments: Arguments) -> None:
+    """Checks, before the first run begins, what all of them are given.
+
+    Raises:
+      ValueError: if there is no run to do, or no such experiment.
+      SystemExit: if `evaluate` does not take its arguments, which it says itself.
+    """
+    if not arguments.models or not arguments.seeds:
+        raise ValueError(f"Expected a model and a seed, got models {arguments.models} and seeds {arguments.seeds}.")
+    for model in arguments.models:
+        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)
+    check_evaluate(arguments.evaluate)
+
+
+def check_evaluate(text: str) -> None:
+    """Ends the program, as `evaluate` would, if it does not take such arguments."""
+    tyro.cli(evaluate.Arguments, args=["--workdir", "any", *text.split()], prog="jnf-jax evaluate")
 
 
 def finish_all(arguments: Arguments) -> Iterator[pathlib.Path]:

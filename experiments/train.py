@@ -23,7 +23,7 @@ from jnf_jax.training import checkpoint, fit, loggers, processes, stages, writer
 
 def main() -> int:
     """Runs the script; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="jnf-jax train", add_help=False, description=__doc__)
+    parser = argparse.ArgumentParser(prog="jnf-jax train", add_help=False, allow_abbrev=False, description=__doc__)
     parser.add_argument("experiment", nargs="?", help="a name of `jnf-jax list`, or the path of a file that exports CONFIG")
     parser.add_argument("--workdir", type=pathlib.Path, help="folder of the run")
     parser.add_argument("--quick", action="store_true", help="the experiment's size for two CPU cores, where it has one")
@@ -47,7 +47,12 @@ def main() -> int:
     wants_help = {"-h", "--help", "--help-all"} & set(overrides)
     if not wants_help:
         cluster.initialize(arguments)
-    config = experiment.find(arguments.experiment, quick=arguments.quick)
+    try:
+        config = experiment.find(arguments.experiment, quick=arguments.quick)
+    except ValueError as error:
+        if sys.argv[1] == arguments.experiment:
+            raise
+        raise ValueError(f"{error} The experiment comes first, its settings after it.") from error
     if wants_help:
         parser.print_help()
     if wants_help and "--help-all" not in overrides:
@@ -57,6 +62,8 @@ def main() -> int:
     config = experiment.parse(config, overrides, program=f"{parser.prog} {arguments.experiment}")
     if arguments.workdir is None:
         raise ValueError("Expected the run's folder, got no --workdir.")
+    if arguments.init_stages and not arguments.init_from:
+        raise ValueError("Expected --init-from, the run whose stages --init-stages names, got none.")
     if arguments.checkpoint_minutes is not None and not arguments.checkpoint_minutes > 0:
         raise ValueError(f"Expected --checkpoint-minutes of more than 0, got {arguments.checkpoint_minutes}.")
     mesh = cluster.mesh(arguments)

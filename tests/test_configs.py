@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from experiments import experiment, listing
-from jnf_jax import configs, keys, subsets
+from jnf_jax import configs, keys, specs, subsets
 from jnf_jax.flows import coupling, maf
 from jnf_jax.models import jnf
 
@@ -17,7 +17,10 @@ def test_every_experiment_survives_json_and_builds(name):
     config = experiment.find(name)
     again = configs.from_json(json.loads(json.dumps(configs.to_json(config))))
     assert again == config
-    assert experiment.find(name).training.keys() == config.training.keys()
+    networks = getattr(config.model, "networks", {})
+    image = specs.ModalitySpec(shape=(28, 28, 3))
+    model = configs.build(config.model, dict.fromkeys([*networks, "one", "another"], image))
+    assert {stage.name for stage in model.stages if stage.loss is not None} == set(config.training)
 
 
 def test_nested_components_keep_their_types():

@@ -125,7 +125,7 @@ def averaged_joint_posterior(
 def kl_on_grid(log_p: np.ndarray, log_q: np.ndarray, grid: Grid) -> np.ndarray:
     """Returns KL(p || q) `[B]` of densities tabulated on a grid, `[B, G]` each."""
     mass = np.exp(log_p + grid.log_area)
-    return np.where(mass > 0, mass * (log_p - log_q), 0).sum(-1)
+    return np.where(mass == 0, 0, mass * (log_p - log_q)).sum(-1)  # NaN stays NaN
 
 
 def coarser(log_density: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:

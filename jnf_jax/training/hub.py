@@ -58,13 +58,17 @@ def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLik
 def _reached(repo: str) -> Iterator[types.ModuleType]:
     """Gives the library, and makes its errors one clear line."""
     try:
-        import httpx
         import huggingface_hub
+        from huggingface_hub import errors
     except ImportError as error:
         raise ValueError('Expected the package huggingface_hub, got none: pip install "jnf_jax[hub]".') from error
     try:
         yield huggingface_hub
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (
+        OSError,
+        ValueError,
+        *errors.HfHubHTTPError.__bases__,
+    ) as error:  # among them the errors of the library it reaches the Hub by
         reason = str(error).strip().split("\n")[0].removeprefix("Got: ") or type(error).__name__
         raise ValueError(
             f"Expected a repository USER/NAME of the Hub that can be reached (a folder is read by weights.load), got {repo!r}: {reason}"

@@ -1,5 +1,7 @@
 """What the documentation says holds: its examples run, its commands exist, its tables are those of the committed results."""
 
+import dataclasses
+import importlib
 import json
 import os
 import pathlib
@@ -54,6 +56,11 @@ def test_commands_exist(path):
         assert verb in {*command.verbs(), "list"}, verb
         if verb == "train" and not (name := rest.split()[0]).endswith(".py") and "$" not in name:
             assert name in listing.names()
+        module = importlib.import_module(f"experiments.{verb.replace('-', '_')}") if verb != "list" else None
+        if hasattr(module, "Arguments"):
+            fields = {field.name.replace("_", "-") for field in dataclasses.fields(module.Arguments)}
+            flags = {flag.removeprefix("no-") for flag in re.findall(r" --([a-z][a-z-]*)", rest.split("--evaluate=")[0])}
+            assert flags <= fields, verb
 
 
 @pytest.mark.parametrize("name", list(committed.readme_tables()))

@@ -87,6 +87,9 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
             ["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}", "--init-stages", "experts"],
             "['joint'] to be taken",
         ),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--init-stages", "joint"], "Expected --init-from"),
+        (["linear_gaussian/jnf", "--workdir", "{new}", "--over"], "Unrecognized options: --over"),
+        (["--seed", "3", "linear_gaussian/jnf", "--workdir", "{new}"], "The experiment comes first"),
     ],
 )
 def test_mistakes_get_one_clear_line(whole, tmp_path, monkeypatch, capsys, arguments, message):
@@ -97,7 +100,7 @@ def test_mistakes_get_one_clear_line(whole, tmp_path, monkeypatch, capsys, argum
         experiment.main(train.main)
     assert ended.value.code == 2
     assert message in "".join(capsys.readouterr())
-    assert not (tmp_path / "new" / "config.json").exists()  # the corrected command finds the folder empty
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_stage_of_another_run_is_taken_as_it_is(whole, tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import importlib
 import os
 import pathlib
 import random
@@ -99,6 +100,17 @@ def test_counts_that_make_no_sense_are_named(value):
     arguments = evaluate.Arguments(workdir=None, num_samples=value)
     with pytest.raises(ValueError, match=f"Expected --num-samples of at least 1, got {value}"):
         experiment.check_counts(arguments, "num_observations", "num_samples")
+
+
+@pytest.mark.parametrize(
+    ("verb", "flag"),
+    [("product_gap", "num-observations"), ("product_gap", "chain-draws"), ("figures", "num-traced"), ("evaluate", "num-prior")],
+)
+def test_commands_refuse_counts_that_make_no_sense(monkeypatch, verb, flag):
+    module = importlib.import_module(f"experiments.{verb}")
+    monkeypatch.setattr("sys.argv", [verb, "--workdir", "anywhere", f"--{flag}", "-5"])
+    with pytest.raises(ValueError, match=f"Expected --{flag} of at least 1, got -5"):
+        module.main()
 
 
 def test_a_picture_of_a_million_tiles_is_refused(monkeypatch):

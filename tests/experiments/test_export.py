@@ -97,11 +97,27 @@ def test_what_was_not_measured_is_not_told():
     assert [name for name, _ in model_card.measured({"elbo": -1.0})] == ["joint ELBO, nats"]
 
 
-def test_a_folder_that_holds_something_is_not_written_to(run, shared):
-    before = {path.name: path.read_bytes() for path in shared.iterdir() if path.is_file()}
+def test_a_folder_that_holds_something_is_not_written_to(run, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="Expected a new or an empty folder"):
-        export.export(run, shared)
-    assert {path.name: path.read_bytes() for path in shared.iterdir() if path.is_file()} == before
+        export.export(run, other)
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+
+
+def test_the_same_run_may_be_exported_again_and_damage_leaves_nothing_behind(run, shared, tmp_path):
+    before = (shared / weights.WEIGHTS).stat()
+    export.export(run, shared)
+    assert (shared / weights.WEIGHTS).stat() == before
+    whole = (run / "evaluation.json").read_text()
+    try:
+        (run / "evaluation.json").write_text("[1]")
+        with pytest.raises(checkpoint.DamagedError, match="holds no JSON object"):
+            export.export(run, tmp_path / "new")
+    finally:
+        (run / "evaluation.json").write_text(whole)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path):

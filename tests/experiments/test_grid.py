@@ -33,6 +33,11 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
         assert all(commands[0][0] == "train" for commands in found.values())  # it refuses other settings
 
 
+def test_points_that_would_be_one_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="that differ in six digits"):
+        grid.points(grid.Arguments(data="polydigits", betas=(1.0, 1.0000001), runs=tmp_path), "jnf")
+
+
 def test_the_best_point_is_the_most_coherent_over_sizes():
     def of(*by_size):
         by_size = {str(size): value for size, value in enumerate(by_size, 1)}

@@ -19,7 +19,9 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 
 def write(folder, *, seed, beta, from_one, pictures=False):
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"seed": seed, "model": {"beta": beta}}))
+    config = configs.to_json(experiment.find("polydigits/jnf"))
+    config["model"]["beta"] = beta
+    (folder / "config.json").write_text(json.dumps({**config, "seed": seed}))
     chains = {"acceptance": 0.8, "divergences": 0, "rhat_largest": 1.02, "share_below": 1.0, "ess_median": 99.0, "improper": 0}
     sizes = {"1": from_one, "2": from_one + 0.1}
     evaluation = {
@@ -83,6 +85,13 @@ def test_a_config_from_before_a_field_is_one_with_its_default(runs):
 def test_a_run_without_evaluation_is_refused(runs):
     (runs[0] / "evaluation.json").unlink()
     with pytest.raises(ValueError, match=r"Expected an evaluated run with a evaluation\.json"):
+        report.load(runs[0])
+
+
+@pytest.mark.parametrize(("name", "text"), [("evaluation", "[1]"), ("evaluation", "{}"), ("config", "null"), ("config", "{}")])
+def test_a_file_of_something_else_is_refused(runs, name, text):
+    (runs[0] / f"{name}.json").write_text(text)
+    with pytest.raises(ValueError, match="holds no JSON object|Expected a whole evaluation|Expected the config of a run"):
         report.load(runs[0])
 
 

@@ -56,6 +56,33 @@ def test_every_example_is_drawn_once_and_what_is_there_is_kept(job):
     assert shards.plan(job).missing == []
 
 
+def test_examples_that_lack_what_is_observed_are_left_out(job, monkeypatch):
+    model, data, params = lost.loaded(job.workdir)
+    mask = np.arange(lost.NUM) % 3 > 0
+    masked = dataclasses.replace(data["test"], masks={"a": mask})
+    monkeypatch.setattr(shards, "_loaded", lambda workdir: (model, {"test": masked}, params))
+    found = shards.plan(job)
+    assert found.missing == [0, 1]
+    for number in found.missing:
+        shards.draw(job, found.asked, number)
+    listed = json.loads(shards.finish(job, found).read_text())
+    examples, _, z = rows(job)
+    np.testing.assert_array_equal(examples, np.repeat(np.flatnonzero(mask), job.num_samples))
+    assert np.abs(z - 2 * examples).max() < 5
+    assert (listed["num_examples"], listed["num_left_out"]) == (mask.sum(), lost.NUM - mask.sum())
+    assert [shard["first"] for shard in listed["shards"]] == [1, 16]
+    masked = dataclasses.replace(data["test"], masks={"a": np.zeros(lost.NUM, bool)})
+    with pytest.raises(ValueError, match="Expected an example of test that has a, got none"):
+        shards.plan(job)
+
+
+def test_a_file_that_is_no_shard_is_not_taken_for_one(job):
+    shards.plan(job)
+    (pathlib.Path(job.output) / "part-00001.parquet").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="got another's: part-00001"):
+        shards.plan(job)
+
+
 def test_shards_have_randomness_of_their_own(job):
     found = shards.plan(job)
     for number in found.missing:
@@ -83,6 +110,12 @@ def test_numbers_that_make_no_sense_are_refused(job, change, message):
 def test_what_is_missing_from_the_command_line_is_said(tmp_path):
     with pytest.raises(ValueError, match="Expected --output and --observe with --all"):
         sample.draw_all(sample.Arguments(workdir=tmp_path, all=True, observe="a"))
+
+
+def test_flags_of_shards_alone_are_refused_without_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["sample", "--workdir", str(tmp_path), "--split", "train"])
+    with pytest.raises(ValueError, match="Expected --all with --split"):
+        sample.main()
 
 
 def test_without_ray_it_is_said_how_to_install_it(monkeypatch):

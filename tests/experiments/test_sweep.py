@@ -1,5 +1,7 @@
 import dataclasses
 
+import pytest
+
 from experiments import experiment, sweep
 from jnf_jax import specs
 from jnf_jax.data import arrays
@@ -68,6 +70,25 @@ def test_results_are_copies_of_config_and_evaluation(tmp_path):
         (tmp_path / "run" / name).write_text(name)
     sweep.keep(tmp_path / "run", tmp_path / "kept" / "seed_0")
     assert {p.name for p in (tmp_path / "kept" / "seed_0").iterdir()} == {"config.json", "evaluation.json"}
+
+
+def test_what_evaluate_does_not_take_is_said_before_the_first_run(capsys):
+    with pytest.raises(SystemExit) as ended:
+        sweep.check(sweep.Arguments(data="polydigits", evaluate="--num-observatoins 5"))
+    assert ended.value.code == 2
+    assert "num-observatoins" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="Expected a model and a seed"):
+        sweep.check(sweep.Arguments(data="polydigits", seeds=()))
+    sweep.check(sweep.Arguments(data="polydigits"))
+
+
+def test_a_failed_command_ends_the_sweep_with_its_code(monkeypatch):
+    def fail():
+        sweep.run(["no-such-verb"])
+
+    with pytest.raises(SystemExit) as ended:
+        experiment.main(fail)
+    assert ended.value.code == 2
 
 
 def test_every_benchmark_has_three_models_and_a_quick_size():

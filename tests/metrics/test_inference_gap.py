@@ -148,3 +148,10 @@ def test_a_grid_has_two_dimensions():
 def test_every_subset_has_a_gap(linear):
     assert len(subsets.proper(tuple(SPECS))) == 6
     assert min(gap_on_grid(linear, subset).min() for subset in subsets.proper(tuple(SPECS))) > -1e-6
+
+
+def test_densities_that_are_not_numbers_have_no_gap():
+    grid = inference_gap.make_grid(num=11)
+    flat = np.full((1, 121), -np.log(121.0) - grid.log_area)
+    np.testing.assert_allclose(inference_gap.kl_on_grid(flat, flat, grid), 0, atol=1e-12)
+    assert np.isnan(inference_gap.kl_on_grid(flat * np.nan, flat, grid)).all()

@@ -1,4 +1,4 @@
-"""Objectives equal MultiVae's, on the same weights, data and noise. Needs `multivae` (experiments/benchmarks/requirements.txt)."""
+"""Objectives equal MultiVae's, on the same weights, data and noise. Needs `multivae`: `make test-multivae`."""
 
 import jax
 import jax.numpy as jnp

@@ -56,7 +56,8 @@ def test_the_metric_adapts_to_different_scales():
     scales = jnp.asarray([0.01, 0.1, 1.0, 10.0])
     z, _, info = run(lambda data, z: -0.5 * ((z / scales) ** 2).sum(), num_samples=4_000, thinning=2, num_warmup=400)
     assert info.rhat.max() < 1.02
-    np.testing.assert_allclose(z.std((0, 1)) / scales, 1, atol=0.15)
+    effective = float(info.ess.sum())  # of all observations, which have one target
+    np.testing.assert_allclose(z.std((0, 1)) / scales, 1, atol=5 / np.sqrt(2 * effective))
 
 
 def test_chains_stuck_in_separate_modes_show_in_rhat():
