@@ -91,7 +91,7 @@ def test_a_run_without_evaluation_is_refused(runs):
 @pytest.mark.parametrize(("name", "text"), [("evaluation", "[1]"), ("evaluation", "{}"), ("config", "null"), ("config", "{}")])
 def test_a_file_of_something_else_is_refused(runs, name, text):
     (runs[0] / f"{name}.json").write_text(text)
-    with pytest.raises(ValueError, match="holds no JSON object|Expected a whole evaluation|Expected the config of a run"):
+    with pytest.raises(ValueError, match=r"holds no JSON object|Expected a whole evaluation|Expected the config of a run"):
         report.load(runs[0])
 
 
