@@ -1,6 +1,7 @@
 """The judges of a data set: its own rule where it has one, else classifiers trained once and found again by what they depend on."""
 
 import dataclasses
+import fcntl
 import hashlib
 import json
 import sys
@@ -38,29 +39,35 @@ def trained(
     judges = classifiers.build(config.classifiers, data["test"].specs, num_classes)
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
-    digest = hashlib.sha256(
-        json.dumps([list(data["test"].specs), configs.to_json(config.classifiers)], sort_keys=True).encode()
-    )
+    seen = {name: (spec.likelihood, spec.support, spec.num_categories) for name, spec in data["test"].specs.items()}
+    about = [list(seen.items()), configs.to_json(config.classifiers)]
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for split in ("train", "validation"):
         for x in (*data[split].arrays.values(), data[split].labels):
             digest.update(np.ascontiguousarray(x))
     folder = cache.directory() / "classifiers" / digest.hexdigest()[:16]
-    kept = checkpoint.Directory(folder, policy=checkpoint.Policy(keep=1))
-    try:
-        if (found := kept.latest(params)) is not None:
-            return judges, found
-    except ValueError as error:  # a cache is there to be thrown away
-        progress.say(f"training the classifiers anew: {error}")
-    training = config.classifiers.training
-    params, _ = fit.fit(
-        judges.stage,
-        params,
-        keys.stream(key, "training"),
-        classifiers.as_batch(data["train"]),
-        classifiers.as_batch(data["validation"]),
-        config=training,
-        on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
-    )
-    kept.save(params, step=training.num_steps)
-    kept.wait()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of several evaluations one trains, and the others wait for it
+        kept = checkpoint.Directory(folder, policy=checkpoint.Policy(keep=1))
+        try:
+            if (found := kept.latest(params)) is not None:
+                return judges, found
+        except ValueError as error:  # a cache is there to be thrown away
+            progress.say(f"training the classifiers anew: {error}")
+        training = config.classifiers.training
+        params, _ = fit.fit(
+            judges.stage,
+            params,
+            keys.stream(key, "training"),
+            classifiers.as_batch(data["train"]),
+            classifiers.as_batch(data["validation"]),
+            config=training,
+            on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
+        )
+        try:
+            kept.save(params, step=training.num_steps)
+            kept.wait()
+        except ValueError as error:
+            progress.say(f"the classifiers were not kept: {error}")
     return judges, params

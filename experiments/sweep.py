@@ -118,7 +118,8 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     evaluation = folder / "evaluation.json"
-    measured = "log_likelihood" in parts.known(evaluation)  # not its long chains alone
+    known = parts.known(evaluation)
+    measured = "log_likelihood" in known and known.get("split", "test") == "test"  # not its long chains alone
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 

@@ -120,6 +120,8 @@ def train(
 
     def begin() -> None:
         if taken is not None:
+            if overwrite and taken[0].resolve() == workdir.resolve():
+                raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
             _check_taken(config, model, *taken, None if overwrite else workdir)
         if overwrite:
             experiment.remove(workdir)

@@ -33,8 +33,8 @@ class Stage:
       annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
         in place of `loss`, which validation goes by; None where that is `loss` itself.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
-      solve: (params, key, train, validation) -> entries of params, on the host, given the data of both splits, modality -> `[N, *shape]`: what
-        is fitted outright, before any step; None where nothing is.
+      solve: (params, key, train, validation) -> entries of params, on the host, given both splits as `Source.batch` has them, masks
+        included: what is fitted outright, before any step; None where nothing is.
       needs: the stages whose weights it is trained on; they come before it.
       incomplete: whether its loss takes examples that lack modalities: batches with an entry `types.MASKS`.
     """

@@ -110,9 +110,7 @@ def make_sampler(parts: Parts):
         return product.sample(parts.rule, shared, key, gaussians, num_samples=num_samples, config=parts.sampler)
 
     def sample_posterior(params, key, observed, *, num_samples):
-        observed = parts.experts.modalities.ordered(observed)
-        if not observed:
-            raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
+        observed = _some(parts, observed)
         if num_samples < 1:
             raise ValueError(f"Expected at least one sample, got {num_samples}.")
         if len(observed) == len(parts.names):
@@ -124,6 +122,17 @@ def make_sampler(parts: Parts):
         return z[:num_samples], info
 
     return sample_posterior
+
+
+def _some(parts: Parts, observed: types.Batch) -> types.Batch:
+    """Returns what is observed in the modalities' order.
+
+    Raises:
+      ValueError: if nothing is observed, or a modality is unknown or of the wrong shape.
+    """
+    if not (found := parts.experts.modalities.ordered(observed)):
+        raise ValueError("Expected at least one observed modality; draws of the prior are `sample_prior`.")
+    return found
 
 
 def shared_of(parts: Parts, params: types.Params, indices: types.Array) -> product.Shared:
@@ -153,7 +162,7 @@ def make_log_density(parts: Parts):
         return density if gaussians.loc.shape[1] == 1 else density - product.wall(z, parts.sampler.outside)
 
     def posterior_log_density(params, observed, z):
-        observed = parts.experts.modalities.ordered(observed)
+        observed = _some(parts, observed)
         if len(observed) == len(parts.names):
             return of_joint(params, observed, z)
         return of_experts(*parts.gather(params, observed), z)
@@ -170,7 +179,7 @@ def make_log_normaliser(parts: Parts):
         return product.log_normaliser(parts.rule, shared, key, gaussians, outside=outside, config=config)
 
     def log_normaliser(params, key, observed, *, config):
-        observed = parts.experts.modalities.ordered(observed)
+        observed = _some(parts, observed)
         if len(observed) in (1, len(parts.names)):
             return jnp.zeros(len(next(iter(observed.values()))))
         shared, gaussians = parts.gather(params, observed)
@@ -199,7 +208,8 @@ def make_log_likelihood(parts: Parts):
     """Returns `log_likelihood(params, key, observed, *, num_importance)` -> log p(x_S) `[B]`.
 
     It samples by importance from the joint posterior (all modalities) or from the mixture of the experts observed, in turn: a product has no
-    normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants. What is compiled for one
+    normalised density to weigh its draws by; the mixture has. The more experts there are, the more draws it wants: their number is rounded up to
+    as many of each. What is compiled for one
     modality serves all of its kind.
 
     Raises (the function returned):
@@ -236,12 +246,13 @@ def make_log_likelihood(parts: Parts):
     def log_likelihood(params, key, observed, *, num_importance):
         if num_importance < 1:
             raise ValueError(f"Expected at least one importance sample, got {num_importance}.")
-        observed = networks.ordered(observed)
+        observed = _some(parts, observed)
         rest = key, tuple(params["decoders"][name] for name in observed), tuple(observed.values())
         static = {"kinds": tuple(networks.kinds[name] for name in observed), "num_importance": num_importance}
         if len(observed) == len(parts.names):
             return of_joint(encode(params, observed), *rest, **static)
         shared, gaussians = parts.gather(params, observed)
+        static["num_importance"] = -(-num_importance // len(observed)) * len(observed)  # as many draws of each expert: no bias
         return of_experts(shared.flows, gaussians, *rest, **static)
 
     return log_likelihood

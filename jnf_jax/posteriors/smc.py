@@ -58,7 +58,7 @@ def log_normaliser(
     *,
     config: Config,
 ) -> tuple[types.Array, types.Array]:
-    """Returns the estimate of log Z `[]` and the last particles `[N, D]`, draws of the target.
+    """Returns the estimate of log Z `[]` and the last particles `[N, D]`, which were moved at the temperature before the target's.
 
     Args:
       densities: z `[D]` -> (log density of the proposal, normalised; of the target, up to the constant looked for). They are one function

@@ -97,8 +97,8 @@ def train(
         if stage.begin is not None:
             params = stage.begin(params)
         if stage.solve is not None:
-            arrays = [data[split].arrays for split in ("train", "validation")]
-            params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *arrays)}
+            batches = [data[split].batch() for split in ("train", "validation")]
+            params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *batches)}
         num_steps = 0
         if stage.loss is not None:
             own = {"config": settings[stage.name], "checkpoints": states}
@@ -168,7 +168,7 @@ def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple
         if directory.policy.strict:
             raise
         lines = list(directory.damaged)
-        return None, [*lines, f"nothing in {directory.path} is whole, it is now {directory.set_aside().name}"]
+        return None, [*lines, f"nothing in {directory.path} is whole, it is now {pathlib.Path(directory.set_aside()).name}"]
 
 
 def _keep(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:

@@ -88,6 +88,10 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
             "['joint'] to be taken",
         ),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--init-stages", "joint"], "Expected --init-from"),
+        (
+            ["linear_gaussian/jnf", "--workdir", "{whole}", *SHORT, "--overwrite", "--init-from", "{whole}"],
+            "Expected --init-from another folder",
+        ),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--over"], "Unrecognized options: --over"),
         (["--seed", "3", "linear_gaussian/jnf", "--workdir", "{new}"], "The experiment comes first"),
     ],

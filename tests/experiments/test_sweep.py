@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -62,6 +63,14 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "any_to_any.png").write_bytes(b"")
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
+
+
+def test_a_measurement_of_validation_data_is_none_of_test_data(tmp_path):
+    folder = commands(tmp_path, "jnf")[1]
+    folder.mkdir(parents=True)
+    for split, verbs in (("validation", ["train", "evaluate", "figures"]), ("test", ["train", "figures"])):
+        (folder / "evaluation.json").write_text(json.dumps({"log_likelihood": {}, "split": split}))
+        assert [command[0] for command in commands(tmp_path, "jnf")[0]] == verbs
 
 
 def test_results_are_copies_of_config_and_evaluation(tmp_path):

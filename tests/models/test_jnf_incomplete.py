@@ -1,5 +1,6 @@
 """JNF on examples that lack modalities."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,10 +10,12 @@ import pytest
 import scipy.stats
 
 from jnf_jax import distributions, specs, types
+from jnf_jax.data import source
 from jnf_jax.flows import maf
-from jnf_jax.models import jnf
+from jnf_jax.models import base, jnf
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import contrastive, dcca
+from jnf_jax.training import stages
 
 NUM, NAMES, DIM = 40, ("a", "b", "c"), 3
 SPECS = {name: specs.ModalitySpec(shape=(4,), scale=0.5) for name in NAMES}
@@ -72,6 +75,33 @@ def test_fitted_densities_take_what_examples_have():
             first, second = (solve({**data, types.MASKS: MASKS}) for data in (DATA, other))
             assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-6, atol=1e-9), first, second))
             assert not jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-3), first, solve(DATA)))
+
+
+def test_training_gives_the_masks_to_what_is_fitted_outright():
+    given = []
+
+    def solve(params, key, train, validation):
+        given.extend([train, validation])
+        return {"fitted": jnp.zeros(1)}
+
+    stage = base.Stage(name="fitted", trainable=("fitted",), loss=None, solve=solve, incomplete=True)
+    model = dataclasses.replace(built()[1], stages=(stage,), init=lambda key: {"fitted": jnp.ones(1)})
+    examples = source.Source(specs=SPECS, arrays=DATA, masks=MASKS)
+    params, _ = stages.train(model, jax.random.key(0), {"train": examples, "validation": examples}, settings={})
+    assert float(params["fitted"][0]) == 0
+    for batch in given:
+        assert set(batch) == {*NAMES, types.MASKS}
+        jax.tree.map(np.testing.assert_array_equal, batch[types.MASKS], MASKS)
+
+
+def test_nothing_observed_is_refused_by_name():
+    _, model, params = built()
+    for ask in (
+        lambda: model.posterior_log_density(params, {}, jnp.zeros((1, DIM))),
+        lambda: model.log_likelihood(params, jax.random.key(0), {}, num_importance=2),
+    ):
+        with pytest.raises(ValueError, match="Expected at least one observed modality"):
+            ask()
 
 
 def test_stage_1_counts_the_likelihoods_of_what_examples_have():

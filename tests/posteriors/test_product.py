@@ -218,14 +218,14 @@ def test_density_follows_bayes_up_to_one_constant():
     np.testing.assert_allclose(difference, difference[0], atol=1e-8)
 
 
-def gaussian_product(scales, rotation=None):
+def gaussian_product(scales, rotation=None, *, config=None, num_samples=400):
     """Experts N(0, Q diag(s_j^2) Q^T), their product's chains."""
     dim = len(scales[0])
     rotation = np.eye(dim) if rotation is None else rotation
     flows = jnp.asarray(np.stack([np.diag(1 / np.asarray(s)) @ rotation.T for s in scales]))
     base = types.Gaussian(jnp.zeros((2, len(scales), dim)), jnp.ones((2, len(scales), dim)))
     exact = oracle.Exact(product.Shared(flows), base, None, None)
-    return oracle.sample_product(exact, jax.random.key(0), num_samples=400, config=hmc.Config())
+    return oracle.sample_product(exact, jax.random.key(0), num_samples=num_samples, config=config or hmc.Config())
 
 
 ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
@@ -253,6 +253,13 @@ def test_proper_products_are_not_flagged_also_with_one_wide_expert(scales, rotat
     assert precision.min() > 0
     _, info = gaussian_product(scales, rotation)
     assert not info.improper.any()
+
+
+@pytest.mark.parametrize("config", [hmc.Config(num_chains=1), hmc.REFERENCE])
+def test_a_single_chain_tells_improper_products_from_proper_ones(config):
+    for scales, improper in (([(0.5, 0.5, 0.9)] * 2, False), ([(0.5, 0.5, 1.5)] * 2, True)):
+        _, info = gaussian_product(scales, config=config, num_samples=1)
+        assert (np.asarray(info.improper) == improper).all()
 
 
 @pytest.mark.parametrize(("widest", "improper"), [(-0.02, True), (0.02, False)])
