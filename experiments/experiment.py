@@ -295,10 +295,12 @@ def main(function) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        line = str(error) if str(error).startswith("Expected") else f"Expected usable files, got {error.strerror!r}{where}."
-        if not str(error).startswith("Expected") and error.errno not in _OF_THE_DISK:
-            raise
+        line = str(error)
+        if not line.startswith("Expected"):
+            if error.errno not in _OF_THE_DISK:
+                raise
+            where = f" at {error.filename}" if error.filename else ""
+            line = f"Expected usable files, got {error.strerror!r}{where}."
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except subprocess.CalledProcessError as error:  # a command of `jnf-jax` that has said itself what was wrong

@@ -174,18 +174,6 @@ def gap_seeds() -> str:
     return table_text.markdown([*columns, "flow, square → circle", "circle → square"], rows)
 
 
-def gap_by_chains() -> str:
-    """Bounds of KL(p_theta || q) in nats where chains sample p_theta: the middle ± standard error over observations, and the bounds' means."""
-    rows = []
-    for path in sorted(RESULTS.glob("*/*/seed_*/inference_gap.json")):
-        found = table_text.read(path)
-        for observed, entry in found["by_subset"].items() if found["method"] == "chains" else ():
-            bounds = " to ".join(f"{entry[side]['mean']:.2f}" for side in ("lower", "upper"))
-            accuracy, rhat = entry["two_sample_accuracy"]["mean"], entry["rhat_largest"]
-            rows.append([path.parts[-4], path.parts[-3], observed, _error(entry), bounds, f"{accuracy:.2f}", f"{rhat:.2f}"])
-    return table_text.markdown(["data", "model", "observed", "gap", "bounds", "told apart", "largest R-hat"], rows)
-
-
 def self_reconstruction() -> str:
     """What experts keep of a modality that they generate from itself."""
     found = table_text.read(RESULTS / "polydigits" / "self_reconstruction_m1.json")
@@ -270,7 +258,6 @@ TABLES = {
         direct_experts,
         gap,
         gap_seeds,
-        gap_by_chains,
         self_reconstruction,
         committed_speed.speed,
         committed_speed.accelerator,

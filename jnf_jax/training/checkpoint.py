@@ -187,13 +187,13 @@ class Directory:
         if (step := self.newest()) is not None and (content := self._manifest(step)).get("about") not in (None, {**about}):
             _write_manifest(self._manifest_path(step), content | {"about": content["about"] | dict(about)})
 
-    def set_aside(self) -> pathlib.Path:
+    def set_aside(self) -> str:
         """Renames the folder, so that what is in it stays to be looked at and nothing is found here any more; returns its new name."""
         self.settle()
         aside = self.path.with_name(f"{self.path.name}.damaged")
         _remove(aside)
         self.path.rename(aside)
-        return aside
+        return aside.name
 
     def health(self) -> list[Health]:
         """Returns how each step is, oldest first; every file is read."""

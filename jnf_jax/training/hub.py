@@ -62,13 +62,10 @@ def _reached(repo: str) -> Iterator[types.ModuleType]:
         from huggingface_hub import errors
     except ImportError as error:
         raise ValueError('Expected the package huggingface_hub, got none: pip install "jnf_jax[hub]".') from error
+    of_transport = errors.HfHubHTTPError.__bases__  # among them the errors of the library that it reaches the Hub by
     try:
         yield huggingface_hub
-    except (
-        OSError,
-        ValueError,
-        *errors.HfHubHTTPError.__bases__,
-    ) as error:  # among them the errors of the library it reaches the Hub by
+    except (OSError, ValueError, *of_transport) as error:
         reason = str(error).strip().split("\n")[0].removeprefix("Got: ") or type(error).__name__
         raise ValueError(
             f"Expected a repository USER/NAME of the Hub that can be reached (a folder is read by weights.load), got {repo!r}: {reason}"

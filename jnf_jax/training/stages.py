@@ -168,7 +168,7 @@ def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple
         if directory.policy.strict:
             raise
         lines = list(directory.damaged)
-        return None, [*lines, f"nothing in {directory.path} is whole, it is now {pathlib.Path(directory.set_aside()).name}"]
+        return None, [*lines, f"nothing in {directory.path} is whole, it is now {directory.set_aside()}"]
 
 
 def _keep(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:

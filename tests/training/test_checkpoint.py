@@ -176,3 +176,12 @@ def test_training_goes_on_over_a_full_disk_and_saves_again_once_there_is_room(tm
     assert [s[-1] for s in steps] == [1, 2, 2, 2, 2, 6, 7, 8]
     assert len(told) == 3
     assert all(line.startswith("No space left on device in ") for line in told)
+
+
+def test_what_is_set_aside_is_named_so_that_all_processes_can_be_told(tmp_path):
+    directory = checkpoint.Directory(tmp_path / "joint")
+    directory.save({"x": np.zeros(2)}, step=1)
+    directory.wait()
+    name = directory.set_aside()
+    assert json.loads(json.dumps(name)) == name == "joint.damaged"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
