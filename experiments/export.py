@@ -76,11 +76,7 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    if not isinstance(value := checkpoint.read_json(path), dict):
-        raise checkpoint.DamagedError(f"{path} holds no JSON object")
-    return value
+    return checkpoint.read_object(path) if path.exists() else None
 
 
 if __name__ == "__main__":

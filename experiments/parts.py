@@ -67,14 +67,12 @@ def known(path: pathlib.Path) -> dict:
     if not path.exists() and not path.is_symlink():
         return {}
     try:
-        if not isinstance(value := checkpoint.read_json(path), dict):
-            raise checkpoint.DamagedError(f"{path} holds no results")
+        return checkpoint.read_object(path)
     except checkpoint.DamagedError as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.rename(aside)
         print(f"warning: {error}; it is now {aside.name}, and is made again", file=sys.stderr)
         return {}
-    return value
 
 
 def _as_json(value: Any) -> Any:

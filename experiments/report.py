@@ -106,9 +106,7 @@ def load(folder: pathlib.Path) -> Run:
         path = folder / f"{name}.json"
         if not path.exists():
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
-        if not isinstance(value := checkpoint.read_json(path), dict):
-            raise checkpoint.DamagedError(f"{path} holds no JSON object")
-        parts[name] = value
+        parts[name] = checkpoint.read_object(path)
     if "log_likelihood" not in parts["evaluation"]:
         raise ValueError(
             f"Expected a whole evaluation in {folder}, got one of {sorted(parts['evaluation'])}: evaluate the run."

@@ -111,9 +111,8 @@ def _kernel_gradient(x: types.Array, gradient: types.Array, size: int) -> types.
     def by_patches(x, gradient):
         def of_piece(x, gradient):
             flat = gradient.reshape(-1, gradient.shape[-1])
-            return flat.T @ _patches(x, size).reshape(
-                len(flat), -1
-            )  # the longer rows on the right: half the time of the transpose
+            # the longer rows stand on the right: half the time of the transpose
+            return flat.T @ _patches(x, size).reshape(len(flat), -1)
 
         whole = sum(of_piece(*pieces) for pieces in zip(*_split(size, x, gradient), strict=True))
         return whole.T.reshape(size, size, x.shape[-1], -1)

@@ -300,9 +300,8 @@ def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Arr
     principal = _principal_directions(target, centre)
     towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends - centre), _unit(ends - starts)])
     near, far = (jax.vmap(target)(centre + radius * towards) for radius in _RAY_RADII)
-    still = (towards**2).sum(
-        1
-    ) < 0.5  # no direction: the end of a single chain is their mean, and one that never moved has no way
+    # No direction: the end of a single chain is their mean, and one that never moved has no way.
+    still = (towards**2).sum(1) < 0.5
     return ~jnp.all(jnp.where(still, jnp.isfinite(near), far < near))
 
 

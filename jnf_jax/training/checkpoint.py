@@ -371,6 +371,13 @@ def read_json(path: pathlib.Path) -> Any:
         raise DamagedError(f"{path} holds no JSON: {type(error).__name__}") from error
 
 
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the JSON object that a file holds; errors as in `read_json`, also where it holds another value."""
+    if not isinstance(value := read_json(path), dict):
+        raise DamagedError(f"{path} holds no JSON object")
+    return value
+
+
 def digest(tree: Any) -> str | None:
     """Returns the sha256 of a tree's names, shapes, types and values; None where a part of it lies in other processes."""
     found = hashlib.sha256()
