@@ -4,6 +4,7 @@ A step's randomness depends on the stage's key and the step's number alone, and 
 continued from any step is bit for bit the run that was never stopped.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -119,14 +120,39 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps
 
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
     norm = optax.tree.norm(gradient)
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.trainable)
-    updates = jax.tree.map(lambda u: u * state.rate_scale.astype(u.dtype), updates)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.failed_step < 0)
-    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    trainable, opt_state = jax.lax.platform_dependent(
+        finite, gradient, state.trainable, state.opt_state, state.rate_scale,
+        cpu=functools.partial(_moved_by_branches, optimizer), default=functools.partial(_moved, optimizer),
+    )  # fmt: skip
     return TrainState(
         step=state.step + 1,
-        trainable=keep(optax.apply_updates(state.trainable, updates), state.trainable),
-        opt_state=keep(opt_state, state.opt_state),
+        trainable=trainable,
+        opt_state=opt_state,
         rate_scale=state.rate_scale,
         failed_step=jnp.where(finite | (state.failed_step >= 0), state.failed_step, state.step),
     ), Steps(loss=loss, gradient_norm=norm, metrics=metrics)
+
+
+def _moved(optimizer, finite, gradient, trainable, opt_state, rate_scale):
+    """Returns the parameters and the optimiser's state after a step; as they are where it was not finite."""
+    updates, new_state = optimizer.update(gradient, opt_state, trainable)
+    updates = jax.tree.map(lambda u: u * rate_scale.astype(u.dtype), updates)
+    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    return keep(optax.apply_updates(trainable, updates), trainable), keep(new_state, opt_state)
+
+
+def _moved_by_branches(optimizer, finite, gradient, trainable, opt_state, rate_scale):
+    """`_moved` where XLA computes the moments twice, for themselves and for the parameters, from the old ones, which it would copy first.
+
+    The first branch is over before the second begins, so that both write where the old values lie.
+    """
+
+    def move(trainable):
+        return _moved(optimizer, True, gradient, trainable, opt_state, rate_scale)[0], jnp.array(True)
+
+    def remember(opt_state):
+        return optimizer.update(gradient, opt_state, trainable)[1]
+
+    trainable, going = jax.lax.cond(finite, move, lambda trainable: (trainable, jnp.array(False)), trainable)
+    return trainable, jax.lax.cond(going, remember, lambda opt_state: opt_state, opt_state)

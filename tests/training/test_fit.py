@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -167,6 +168,20 @@ def test_one_compilation_a_stage_and_no_transfer_within_a_call():
         step.make_train_call = original
     (call,) = calls
     assert call._cache_size() == 1
+
+
+def test_a_step_moves_weights_and_moments_where_they_lie():
+    """XLA would copy both moments before it writes them."""
+    shape = (37, 53)  # nothing else has it
+    stage = base.Stage(
+        name="product", trainable=("weights",), loss=lambda params, key, batch: ((batch @ params["weights"] - 1).mean() ** 2, {})
+    )
+    params, optimizer = {"weights": jnp.ones(shape)}, fit.make_optimizer(CONFIG)
+    call = step.make_train_call(stage, optimizer, sharding.make_mesh(1), batch_size=8, num_steps=5)
+    state = fit.initial_train_state(stage, params, optimizer)
+    program = call.lower(state, {}, jax.random.key(0), jnp.ones((16, shape[0]))).compile().as_text()
+    assert re.search(r"f64\[37,53\]", program)
+    assert not re.findall(r"= f64\[37,53\]\S* copy\(.*", program)
 
 
 def test_every_example_is_seen_once_an_epoch():
