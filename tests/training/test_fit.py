@@ -174,7 +174,9 @@ def test_a_step_moves_weights_and_moments_where_they_lie():
     """XLA would copy both moments before it writes them."""
     shape = (37, 53)  # nothing else has it
     stage = base.Stage(
-        name="product", trainable=("weights",), loss=lambda params, key, batch: ((batch @ params["weights"] - 1).mean() ** 2, {})
+        name="product",
+        trainable=("weights",),
+        loss=lambda params, key, batch: ((batch @ params["weights"] - 1).mean() ** 2, {}),
     )
     params, optimizer = {"weights": jnp.ones(shape)}, fit.make_optimizer(CONFIG)
     call = step.make_train_call(stage, optimizer, sharding.make_mesh(1), batch_size=8, num_steps=5)
