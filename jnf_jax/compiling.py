@@ -13,9 +13,14 @@ A program that runs once is not worth optimising: initial parameters of four mod
 What the environment variable XLA_FLAGS says goes before.
 """
 
+import contextlib
+import ctypes
 import functools
+import gc
+import itertools
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 
@@ -32,15 +37,44 @@ def jit(function: Callable, **options) -> Callable:
 
     Inside another `jit` it is the plain one: there the outer program's options count.
     """
-    return _with_options(function, _FOR_SMALL_PRODUCTS, options)
+    plain, tuned = _with_options(function, _FOR_SMALL_PRODUCTS, options)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return (plain if _is_traced((args, kwargs)) else tuned())(*args, **kwargs)
+
+    return call
 
 
-def once(function: Callable, **options) -> Callable:
-    """Returns `jax.jit(function, **options)` for a function that runs once: compiled quickly, not to run quickly.
+def once(function: Callable) -> Callable:
+    """Returns `jax.jit(function)` for a function that runs once: compiled quickly, not to run quickly.
 
+    Its program is not kept (150 MiB for five modalities' initial parameters). A second call compiles it again, and keeps it.
     Inside another `jit` it is the plain one.
     """
-    return _with_options(function, _FOR_ONE_RUN, options)
+    plain, tuned = _with_options(function, _FOR_ONE_RUN, {})
+    calls = itertools.count()
+
+    @functools.wraps(function)
+    def call(*args):
+        if _is_traced(args):
+            return plain(*args)
+        result = tuned()(*args)
+        if not next(calls):
+            jax.block_until_ready(result)
+            tuned().clear_cache()
+            trim()
+        return result
+
+    return call
+
+
+def trim() -> None:
+    """Gives memory that nothing uses back to the system, where the C library can: compilation leaves some hundreds of MiB behind."""
+    for _ in range(2):  # what JAX holds for a program is let go in the first collection, and freed in the second
+        gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another library, or another system
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def in_pieces(function: Callable) -> Callable:
@@ -89,7 +123,8 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> None:
             jax.config.update(name, value)
 
 
-def _with_options(function: Callable, compiler_options: Mapping, options: Mapping) -> Callable:
+def _with_options(function: Callable, compiler_options: Mapping, options: Mapping) -> tuple[Callable, Callable[[], Callable]]:
+    """Returns the plain `jax.jit` of a function, and what returns the one that is compiled with options where XLA knows them."""
     plain = jax.jit(function, **options)
 
     @functools.cache
@@ -100,12 +135,11 @@ def _with_options(function: Callable, compiler_options: Mapping, options: Mappin
         known = _understood(tuple(chosen.items()))
         return jax.jit(function, compiler_options=chosen, **options) if known else plain
 
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        inside = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
-        return (plain if inside else tuned())(*args, **kwargs)
+    return plain, tuned
 
-    return call
+
+def _is_traced(arguments: Any) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
 
 
 @functools.cache

@@ -53,6 +53,18 @@ def test_a_program_that_runs_once_gives_what_a_fast_one_gives():
     assert jax.eval_shape(once, jax.random.key(0)).shape == (50, 4)
 
 
+def test_a_program_that_runs_once_is_not_kept_and_one_that_runs_again_is(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(compiling, "_with_options", lambda function, *_: (None, lambda: compiled[0]))
+    compiled.append(jax.jit(jnp.sin))
+    once = compiling.once(jnp.sin)
+    kept = []
+    for number in range(3):
+        assert float(once(jnp.ones(()) * number)) == pytest.approx(np.sin(number))
+        kept.append(compiled[0]._cache_size())
+    assert kept == [0, 1, 1]
+
+
 def test_a_batch_in_pieces_gives_what_the_whole_one_gives():
     batch = {"x": jax.random.normal(jax.random.key(0), (12, 2, 3)), "y": jnp.arange(12.0)}
     function = lambda batch: (batch["x"].sum(1), batch["y"] ** 2)

@@ -135,7 +135,7 @@ def train(row: settings.Row) -> Callable[[int], float]:
     state = fit.initial_train_state(stage, params, optimizer)
     frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     arguments = (frozen, jax.random.key(1), everything)
-    call = make(num_steps=settings.STEPS_PER_CALL).lower(state, *arguments).compile()
+    call = step.compiled_first(make(num_steps=settings.STEPS_PER_CALL))
 
     def run(amount):
         nonlocal state

@@ -44,7 +44,7 @@ _MOST_UNROLLED = (
     4  # experts; of eight, a leapfrog step took 1.3 times as long and its compilation 2.7 times as long written out (2 cores)
 )
 _RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
-_RAY_BATCH = 16  # observations whose rays are looked at together
+_RAY_BATCH, _RAYS_AT_ONCE = 16, 128  # observations whose rays are looked at together, and rays of each
 _ALL_DIRECTIONS, _FEW_DIRECTIONS, _LOBPCG_STEPS = 64, 4, 30
 
 
@@ -295,11 +295,11 @@ def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Arr
       `[]` bool; true also where the density is not finite.
     """
     dim = ends.shape[-1]
-    axes = jnp.eye(dim, dtype=ends.dtype)
+    axes, radii = jnp.eye(dim, dtype=ends.dtype), jnp.array(_RAY_RADII, ends.dtype)
     centre = ends.mean(0)
     principal = _principal_directions(target, centre)
     towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends - centre), _unit(ends - starts)])
-    near, far = (jax.vmap(target)(centre + radius * towards) for radius in _RAY_RADII)
+    near, far = _in_batches(lambda way: jax.vmap(lambda r: target(centre + r * way))(radii), towards, most=_RAYS_AT_ONCE).T
     # No direction: the end of a single chain is their mean, and one that never moved has no way.
     still = (towards**2).sum(1) < 0.5
     return ~jnp.all(jnp.where(still, jnp.isfinite(near), far < near))

@@ -5,8 +5,7 @@
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
@@ -17,7 +16,7 @@ from jax.sharding import Mesh
 
 from jnf_jax import configs, types
 from jnf_jax.models import base
-from jnf_jax.training import feed, held_out, processes, sharding, step
+from jnf_jax.training import feed, held_out, sharding, step
 
 _PLATEAU_FACTOR = 0.1  # on the learning rate
 
@@ -199,9 +198,7 @@ def fit(
     if taken < total:  # compiled while nothing would be lost
         validate = held_out.mean_loss(stage, validation, mesh, state.train.trainable, frozen, key, batch_size=config.batch_size)
 
-    if jax.process_count() > 1 and taken < total:
-        call, feeding = _compiled_by_all(call, feeding, (state.train, frozen, key), sharding.place(np.int32(1), everywhere))
-
+    call = step.compiled_first(call)
     while taken < total and not _stopped_early(state, config):
         num = left = config.steps_per_call - taken % config.steps_per_call
         if data is None or left == config.steps_per_call:
@@ -294,14 +291,6 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
         rate_scale=jnp.ones(()),
         failed_step=jnp.full((), -1, jnp.int32),
     )
-
-
-def _compiled_by_all(call: step.TrainCall, feeding: Iterator[Any], arguments: tuple, num: types.Array):
-    """Returns the call, compiled by all processes before one begins, for collectives do not wait for a compilation; and all of the data."""
-    first = next(feeding)
-    call = call.lower(*arguments, first, num).compile()
-    processes.meet()
-    return call, itertools.chain([first], feeding)
 
 
 def _report(name: str, taken: int, total: int, steps: step.Steps, validated: float | None) -> Report:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jnf_jax import keys, types
+from jnf_jax import compiling, keys, types
 from jnf_jax.models import base
-from jnf_jax.training import sharding
+from jnf_jax.training import processes, sharding
 
 
 class TrainState(NamedTuple):
@@ -97,6 +97,22 @@ def make_train_call(
         return state, jax.tree.map(lambda leaf: leaf / num, total)
 
     return jax.jit(call, donate_argnums=0)
+
+
+def compiled_first(call: TrainCall) -> TrainCall:
+    """Returns the call, compiled before it needs memory, and by all processes before one begins, for collectives do not wait for a compilation."""
+    programs: dict[bool, TrainCall] = {}
+
+    def run(state, frozen, key, data, num=None):
+        arguments = (state, frozen, key, data, num)
+        told = num is not None
+        if told not in programs:
+            programs[told] = call.lower(*arguments).compile()
+            compiling.trim()
+            processes.meet()
+        return programs[told](*arguments)
+
+    return run
 
 
 def permuted(key: types.Array, epoch: types.Array | int, num_examples: int) -> types.Array:
