@@ -174,6 +174,20 @@ def gap_seeds() -> str:
     return table_text.markdown([*columns, "flow, square → circle", "circle → square"], rows)
 
 
+def gap_by_chains() -> str:
+    """The gap in more than two latent dimensions: bounds of it, and how well a classifier tells draws of the two posteriors apart."""
+    rows = []
+    for path in sorted(RESULTS.glob("*/*/seed_*/inference_gap.json")):
+        found = table_text.read(path)
+        for subset, entry in found["by_subset"].items() if found["method"] == "chains" else ():
+            bounds = f"{entry['lower']['mean']:.2f} to {entry['upper']['mean']:.2f}"
+            run = "/".join(path.parts[-4:-1])
+            cells = [subset, str(found["num_observations"]), _error(entry), bounds]
+            rows.append([run, *cells, f"{entry['two_sample_accuracy']['mean']:.3f}", f"{entry['rhat_largest']:.2f}"])
+    columns = ["run", "observed", "observations", "gap, nats", "bounds", "told apart", "largest R-hat"]
+    return table_text.markdown(columns, rows)
+
+
 def self_reconstruction() -> str:
     """What experts keep of a modality that they generate from itself."""
     found = table_text.read(RESULTS / "polydigits" / "self_reconstruction_m1.json")
@@ -227,16 +241,16 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 
 def _sizes(found: Sequence[dict], name: str, form: str) -> str:
-    """Returns the means over runs, by size, each with its standard error over observations where the runs have one."""
+    """Returns the means over runs that have a size, each with its standard error over observations where the runs have one."""
 
     def cell(size: str) -> str:
-        entries = [f[name]["by_size"][size] for f in found]
+        entries = [f[name]["by_size"][size] for f in found if size in f[name]["by_size"]]
         if not isinstance(entries[0], dict):
             return format(sum(entries) / len(entries), form)
         error = sum(entry["standard_error"] ** 2 for entry in entries) ** 0.5 / len(entries)
         return f"{sum(entry['mean'] for entry in entries) / len(entries):{form}} ± {error:{form}}"
 
-    return " / ".join(cell(size) for size in found[0][name]["by_size"])
+    return " / ".join(cell(size) for size in dict.fromkeys(size for f in found for size in f[name]["by_size"]))
 
 
 def _paired(first: Sequence[float], other: Sequence[float]) -> str:
@@ -258,6 +272,7 @@ TABLES = {
         direct_experts,
         gap,
         gap_seeds,
+        gap_by_chains,
         self_reconstruction,
         committed_speed.speed,
         committed_speed.accelerator,
