@@ -170,5 +170,5 @@ def _moved_by_branches(optimizer, finite, gradient, trainable, opt_state, rate_s
     def remember(opt_state):
         return optimizer.update(gradient, opt_state, trainable)[1]
 
-    trainable, going = jax.lax.cond(finite, move, lambda trainable: (trainable, jnp.array(False)), trainable)
-    return trainable, jax.lax.cond(going, remember, lambda opt_state: opt_state, opt_state)
+    moved, going = jax.lax.cond(finite, move, lambda trainable: (trainable, jnp.array(False)), trainable)
+    return moved, jax.lax.cond(going, remember, lambda opt_state: opt_state, opt_state)
