@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jnf_jax import cache
 
@@ -99,6 +100,19 @@ def mapped(function: Callable, batch, *, num: int):
         return function(batch)
     pieces = jax.tree.map(lambda leaf: leaf.reshape(num, -1, *leaf.shape[1:]), batch)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), jax.lax.map(function, pieces))
+
+
+def in_batches(function: Callable, xs: Any, *, most: int) -> Any:
+    """Returns what a function makes of each entry of `xs`, leaves `[B, ..]`, at most so many at once.
+
+    Batches are of one size, the last one filled up: `lax.map` would compile a smaller one apart.
+    """
+    num = len(jax.tree.leaves(xs)[0])
+    batches = -(-num // most)
+    size = -(-num // batches)
+    rows = jnp.arange(batches * size) % num
+    found = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[rows], xs), batch_size=size)
+    return jax.tree.map(lambda leaf: leaf[:num], found)
 
 
 def num_pieces(size: int) -> int:

@@ -28,13 +28,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import scipy.special
-from jax.experimental.sparse import linalg
 
-from jnf_jax import distributions, types
+from jnf_jax import compiling, distributions, types
 from jnf_jax.flows import base as flows
 from jnf_jax.marginals import base as marginals
 from jnf_jax.posteriors import flow as expert
-from jnf_jax.posteriors import hmc, smc
+from jnf_jax.posteriors import growth, hmc, smc
 
 Kind = Literal["pooled", "marginal", "geometric", "prior"]
 
@@ -43,9 +42,6 @@ _STEEPNESS = 20.0  # of the wall, per squared prior standard deviation
 _MOST_UNROLLED = (
     4  # experts; of eight, a leapfrog step took 1.3 times as long and its compilation 2.7 times as long written out (2 cores)
 )
-_RAY_RADII = (20.0, 40.0)  # prior standard deviations: beyond every draw
-_RAY_BATCH, _RAYS_AT_ONCE = 16, 128  # observations whose rays are looked at together, and rays of each
-_ALL_DIRECTIONS, _FEW_DIRECTIONS, _LOBPCG_STEPS = 64, 4, 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,13 +191,7 @@ def sample(
     if rule.kind != "prior":
         return draws, info._replace(improper=~jnp.isfinite(last.logdensity).all(1))
 
-    def grows(chains):
-        return grows_outward(lambda z: target(chains[0], z), *chains[1:])
-
-    if base.loc.shape[-1] <= _ALL_DIRECTIONS:
-        improper = jax.vmap(grows)((base, starts, last.position))
-    else:  # all rays of all observations at once would not fit
-        improper = _in_batches(grows, (base, starts, last.position), most=_RAY_BATCH)
+    improper = growth.grow_outward(target, base, starts, last.position)
     return draws, info._replace(improper=improper)
 
 
@@ -250,20 +240,7 @@ def log_normaliser(
         starts = pilots.swapaxes(0, 1).reshape(-1, pilots.shape[-1])[: config.num_starts]
         return smc.log_normaliser(densities, key, starts, config=config)[0]
 
-    return _in_batches(one, (jax.random.split(key, len(base.loc)), base), most=batch_size)
-
-
-def _in_batches(function: Callable, xs: Any, *, most: int) -> Any:
-    """Returns what a function makes of each entry of `xs`, leaves `[B, ..]`, at most so many at once.
-
-    Batches are of one size, the last one filled up: `lax.map` would compile a smaller one apart.
-    """
-    num = len(jax.tree.leaves(xs)[0])
-    batches = -(-num // most)
-    size = -(-num // batches)
-    rows = jnp.arange(batches * size) % num
-    found = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[rows], xs), batch_size=size)
-    return jax.tree.map(lambda leaf: leaf[:num], found)
+    return compiling.in_batches(one, (jax.random.split(key, len(base.loc)), base), most=batch_size)
 
 
 def wall(z: types.Array, outside: float | None) -> types.Array:
@@ -277,49 +254,6 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
     radius = math.sqrt(scipy.special.chdtri(z.shape[-1], outside))
     excess = jnp.sqrt(jnp.maximum((z * z).sum(-1), radius**2)) - radius  # a norm has no gradient at 0
     return _STEEPNESS * excess**2
-
-
-def grows_outward(target: types.LogDensity, starts: types.Array, ends: types.Array) -> types.Array:
-    """Returns whether the log density grows along some ray far from the prior's mass, as it does where the product is improper.
-
-    The rays leave the chains' mean (from elsewhere they may still approach a narrow product far out) in both directions of every axis
-    and of the principal curvatures there (exact for Gaussians), towards each chain's end and along each chain's way: a chain drifts
-    where the density does not fall off, whatever its acceptance rate says.
-
-    Args:
-      target: log density of one point.
-      starts: `[C, D]` first states.
-      ends: `[C, D]` last states.
-
-    Returns:
-      `[]` bool; true also where the density is not finite.
-    """
-    dim = ends.shape[-1]
-    axes, radii = jnp.eye(dim, dtype=ends.dtype), jnp.array(_RAY_RADII, ends.dtype)
-    centre = ends.mean(0)
-    principal = _principal_directions(target, centre)
-    towards = jnp.concatenate([axes, -axes, principal, -principal, _unit(ends - centre), _unit(ends - starts)])
-    near, far = _in_batches(lambda way: jax.vmap(lambda r: target(centre + r * way))(radii), towards, most=_RAYS_AT_ONCE).T
-    # No direction: the end of a single chain is their mean, and one that never moved has no way.
-    still = (towards**2).sum(1) < 0.5
-    return ~jnp.all(jnp.where(still, jnp.isfinite(near), far < near))
-
-
-def _principal_directions(target: types.LogDensity, centre: types.Array) -> types.Array:
-    """Returns the directions `[K, D]` in which the log density falls off least around a point.
-
-    They are all of the Hessian's up to 64 dimensions; beyond, the first few, found from its products with vectors alone.
-    """
-    if len(centre) <= _ALL_DIRECTIONS:
-        return jnp.linalg.eigh(jnp.nan_to_num(jax.hessian(target)(centre)))[1].T
-    gradient = jax.grad(target)
-    along = jax.vmap(lambda vector: jnp.nan_to_num(jax.jvp(gradient, (centre,), (vector,))[1]), in_axes=1, out_axes=1)
-    start = jax.random.normal(jax.random.key(0), (len(centre), _FEW_DIRECTIONS), centre.dtype)
-    return linalg.lobpcg_standard(along, start, m=_LOBPCG_STEPS)[1].T
-
-
-def _unit(vectors: types.Array) -> types.Array:
-    return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6)
 
 
 def _pilot_draws(flow: flows.Flow, flow_params, key, base: types.Gaussian, num: int, *, invert: bool) -> types.Array:

@@ -9,7 +9,7 @@ import pytest
 from jnf_jax import subsets, types
 from jnf_jax.data import linear_gaussian
 from jnf_jax.flows import identity
-from jnf_jax.posteriors import divisors, hmc, product, smc
+from jnf_jax.posteriors import divisors, growth, hmc, product, smc
 
 CONFIG = linear_gaussian.Config(latent_dim=3, dims=(2, 3, 2, 4, 3), scale=1.5, num_test=3)
 MAPS = linear_gaussian.maps(CONFIG)
@@ -269,14 +269,14 @@ def test_growth_is_seen_in_many_dimensions_off_the_axes(widest, improper):
     rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
     precision = jnp.asarray(rotation @ np.diag([widest, *rng.uniform(0.5, 5, dim - 1)]) @ rotation.T)
     ends = jnp.asarray(rng.normal(size=(4, dim)))
-    look = jax.jit(lambda ends: product.grows_outward(lambda z: -0.5 * z @ precision @ z, 0.5 * ends, ends))
+    look = jax.jit(lambda ends: growth.grows_outward(lambda z: -0.5 * z @ precision @ z, 0.5 * ends, ends))
     assert bool(look(ends)) == improper
 
 
 def test_a_narrow_product_far_from_the_origin_is_not_flagged():
     """Half of a latent space is narrow and away from 0, half is almost the prior, as where a VAE does not use all of it."""
     precision = jnp.concatenate([jnp.full(8, 2 / 0.02**2 - 1), jnp.full(8, 2 / 0.999**2 - 1)])
-    look = jax.jit(lambda mean, *ends: product.grows_outward(lambda z: -0.5 * ((z - mean) ** 2) @ precision, *ends))
+    look = jax.jit(lambda mean, *ends: growth.grows_outward(lambda z: -0.5 * ((z - mean) ** 2) @ precision, *ends))
     for seed in range(20):
         rng = np.random.default_rng(seed)
         mean = jnp.asarray(np.concatenate([rng.normal(size=8), np.zeros(8)]))
