@@ -19,7 +19,8 @@ import functools
 import gc
 import itertools
 import os
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ _FOR_SMALL_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_
 _FOR_ONE_RUN = {"xla_backend_optimization_level": 0}
 _PIECE = 128  # examples
 _LEAST_SECONDS = 0.1  # of compilation, for a program to be kept
+_WORTH_TRIMMING = 2.0  # seconds of compilation
 
 
 def jit(function: Callable, **options) -> Callable:
@@ -60,18 +62,26 @@ def once(function: Callable) -> Callable:
     def call(*args):
         if _is_traced(args):
             return plain(*args)
-        result = tuned()(*args)
-        if not next(calls):
-            jax.block_until_ready(result)
+        if next(calls):
+            return tuned()(*args)
+        with trimming():
+            result = jax.block_until_ready(tuned()(*args))
             tuned().clear_cache()
-            trim()
         return result
 
     return call
 
 
-def trim() -> None:
-    """Gives memory that nothing uses back to the system, where the C library can: compilation leaves some hundreds of MiB behind."""
+@contextlib.contextmanager
+def trimming() -> Iterator[None]:
+    """Gives memory that nothing uses back to the system after a compilation, where the C library can.
+
+    Long compilations leave some hundreds of MiB behind. After a short one there is little to find, and the search would take longer.
+    """
+    start = time.perf_counter()
+    yield
+    if time.perf_counter() - start < _WORTH_TRIMMING:
+        return
     for _ in range(2):  # what JAX holds for a program is let go in the first collection, and freed in the second
         gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # another library, or another system

@@ -107,8 +107,8 @@ def compiled_first(call: TrainCall) -> TrainCall:
         arguments = (state, frozen, key, data, num)
         told = num is not None
         if told not in programs:
-            programs[told] = call.lower(*arguments).compile()
-            compiling.trim()
+            with compiling.trimming():
+                programs[told] = call.lower(*arguments).compile()
             processes.meet()
         return programs[told](*arguments)
 
