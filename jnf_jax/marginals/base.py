@@ -23,6 +23,7 @@ class Marginal:
       sample: (params, key, *, num_samples) -> z `[S, D]`.
       fit: (seed, codes `[N, D]`, held-out codes `[N', D]`) -> params, on the host; None where there is nothing to fit.
       trim: (params) -> params without what has no weight, of the same density and cheaper; under a transformation of JAX, params as they are.
+      least_codes: number of codes that `fit` needs.
       by_gradient: whether what `fit` returns is only where training by gradients starts from (maximum likelihood of codes).
     """
 
@@ -31,4 +32,5 @@ class Marginal:
     sample: Callable[..., types.Array]
     fit: Callable[[int, np.ndarray, np.ndarray], types.Params] | None = None
     trim: Callable[[types.Params], types.Params] = lambda params: params
+    least_codes: int = 1
     by_gradient: bool = False

@@ -51,4 +51,6 @@ def build(config: Config, dim: int) -> base.Marginal:
     def trim(params):
         return {**params, "mixture": bottom.trim(params["mixture"])}
 
-    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=fit, trim=trim, by_gradient=True)
+    return base.Marginal(
+        init=init, log_density=log_density, sample=sample, fit=fit, trim=trim, least_codes=bottom.least_codes, by_gradient=True
+    )

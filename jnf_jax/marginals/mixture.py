@@ -67,7 +67,8 @@ def build(config: Config, dim: int) -> base.Marginal:
         roots = jnp.linalg.inv(jnp.triu(params["whitening"]))  # C_k = root^T root
         return params["loc"][chosen] + jnp.einsum("sd,sde->se", noise, roots[chosen])
 
-    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=lambda *codes: fit(config, *codes), trim=trim)
+    fit_codes = lambda *codes: fit(config, *codes)
+    return base.Marginal(init=init, log_density=log_density, sample=sample, fit=fit_codes, trim=trim, least_codes=most)
 
 
 def log_density(params: types.Params, z: types.Array) -> types.Array:

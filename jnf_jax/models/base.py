@@ -37,6 +37,7 @@ class Stage:
         included: what is fitted outright, before any step; None where nothing is.
       needs: the stages whose weights it is trained on; they come before it.
       incomplete: whether its loss takes examples that lack modalities: batches with an entry `types.MASKS`.
+      least_examples: number of training examples that it needs.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Stage:
     solve: Callable[[types.Params, types.Array, Mapping[str, np.ndarray], Mapping[str, np.ndarray]], types.Params] | None = None
     needs: tuple[str, ...] = ()
     incomplete: bool = False
+    least_examples: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,13 @@ from jnf_jax.posteriors import divisors
 
 
 def marginal_stage(parts: sampled.Parts, *, num_codes: int) -> base.Stage:
-    """Returns the stage that fits the density of the codes, to so many of them."""
+    """Returns the stage that fits the density of the codes, to so many of them.
+
+    Raises:
+      ValueError: if the density needs more.
+    """
+    if num_codes < (least := parts.rule.marginal.least_codes):
+        raise ValueError(f"Expected num_codes of at least {least}, for as many components of the marginal, got {num_codes}.")
     return base.Stage(
         name="marginal",
         trainable=("marginal",),
@@ -25,6 +31,7 @@ def marginal_stage(parts: sampled.Parts, *, num_codes: int) -> base.Stage:
         solve=functools.partial(solve_marginal, parts, num_codes),
         needs=("joint",),
         incomplete=parts.joint.incomplete,
+        least_examples=least,
     )
 
 

@@ -192,8 +192,8 @@ def check(
       mesh: devices; all of them where None.
 
     Raises:
-      ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them; a
-        batch is larger than the data or does not split over the devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
+      ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them, or
+        there are fewer than it needs; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
     """
     if missing := [split for split in ("train", "validation") if split not in data]:
         raise ValueError(f"Expected data with the splits 'train' and 'validation', got none called {missing[0]!r}.")
@@ -211,6 +211,10 @@ def check(
             raise ValueError(
                 f"Expected examples with every modality for stage {stage.name!r}, got {without}; "
                 "a model with a setting `incomplete` takes them where it is on."
+            )
+        if len(data["train"]) < stage.least_examples:
+            raise ValueError(
+                f"Expected at least {stage.least_examples} training examples for stage {stage.name!r}, got {len(data['train'])}."
             )
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)

@@ -68,6 +68,17 @@ def test_a_damaged_checkpoint_is_told_with_the_step_that_training_really_continu
     np.testing.assert_array_equal(params["slope"], whole["slope"])
 
 
+def test_codes_that_a_marginal_lacks_are_told_before_anything_is_trained():
+    small = {"latent_dim": 2, "network": mlp.Config(hidden=(8,)), "joint_hidden": (8,)}
+    with pytest.raises(ValueError, match="Expected num_codes of at least 40, for as many components of the marginal, got 39"):
+        jnf.build(jnf.Config(**small, num_codes=39), SPECS | {"y": specs.ModalitySpec(shape=(2,))})
+    model = jnf.build(jnf.Config(**small, num_codes=40), SPECS | {"y": specs.ModalitySpec(shape=(2,))})
+    settings = {name: dataclasses.replace(SETTINGS, batch_size=8) for name in ("joint", "experts")}
+    stages.check(model, splits(model.specs, train=40, validation=20), settings)
+    with pytest.raises(ValueError, match="Expected at least 40 training examples for stage 'marginal', got 39"):
+        stages.check(model, splits(model.specs, train=39, validation=20), settings)
+
+
 @pytest.mark.parametrize(("batch", "validation", "message"), [(4, 40, "got 4"), (16, 5, "got 5"), (16, 40, None)])
 def test_a_batch_too_small_for_a_loss_is_refused_before_anything_is_trained(batch, validation, message):
     """Also validation's only one."""
