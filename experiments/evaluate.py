@@ -2,7 +2,8 @@
 
     jnf-jax evaluate --workdir runs/demo [--num-observations 500] [--chains-only] [..]
 
-Writes `evaluation.json` into the run's folder and prints its tables; one that was killed goes on where it was. `--chains-only` runs the long chains behind
+Writes `evaluation.json` into the run's folder and prints its tables; one that was killed goes on where it was. `--split validation` has a file of
+its own, `evaluation_validation.json`. `--chains-only` runs the long chains behind
 `hmc.long_chains` alone and adds them to the file.
 """
 
@@ -27,7 +28,7 @@ from jnf_jax.training import checkpoint, stages, writers
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Measures a trained run and writes evaluation.json into its folder.
+    """Measures a trained run and writes evaluation.json into its folder; of validation data, evaluation_validation.json.
 
     Attributes:
       workdir: folder of the run.
@@ -73,6 +74,7 @@ class Arguments:
 SHORT_RHAT = 1.5
 LONG_RHAT = 1.01
 _LONG_CHAINS = 4
+FILES = {"test": "evaluation.json", "validation": "evaluation_validation.json"}
 
 
 def main() -> int:
@@ -83,7 +85,7 @@ def main() -> int:
     experiment.check_counts(arguments, "num_codes", "num_scored", least=0)
     config = experiment.load(arguments.workdir)
     with experiment.lease(arguments.workdir):
-        path = arguments.workdir / "evaluation.json"
+        path = arguments.workdir / FILES["test" if arguments.chains_only else arguments.split]
         result = parts.known(path)
         if arguments.chains_only:
             chains = result.setdefault("hmc", {})
@@ -91,11 +93,11 @@ def main() -> int:
                 chains["long_chains"] = long
                 checkpoint.write_json(path, result)  # a subset takes minutes: none is lost
         else:
-            found = parts.Parts(arguments.workdir / "evaluation.parts.json", _asked(arguments))
+            found = parts.Parts(path.with_suffix(".parts.json"), _asked(arguments))
             known, result = result, evaluate(arguments, config, found)
             if (long := known.get("hmc", {}).get("long_chains")) is not None:
                 result["hmc"]["long_chains"] = long
-            if "fid" in known and known.get("split", "test") == arguments.split:
+            if "fid" in known:
                 result.setdefault("fid", known["fid"])
             checkpoint.write_json(path, result)
             found.remove()

@@ -17,7 +17,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import experiment, parts, sweep
+from experiments import evaluate, experiment, parts, sweep
 from jnf_jax.training import checkpoint
 
 _SPLIT = "validation"
@@ -65,7 +65,7 @@ def main() -> int:
         folder = arguments.runs / arguments.data / "grid" / model
         for commands in commands_of.values():
             sweep.run(*commands)
-        found = summary({point: parts.known(folder / point / "evaluation.json") for point in commands_of})
+        found = summary({point: parts.known(folder / point / evaluate.FILES[_SPLIT]) for point in commands_of})
         checkpoint.write_json(folder / "grid.json", found)
         if arguments.results is not None:
             target = arguments.results / arguments.data / "grid" / f"{model}.json"
@@ -94,8 +94,7 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
         train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
         train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]
         measure = ["evaluate", "--workdir", str(folder), "--split", _SPLIT, *arguments.evaluate.split()]
-        known = parts.known(folder / "evaluation.json")
-        measured = "log_likelihood" in known and known.get("split") == _SPLIT
+        measured = bool(parts.known(folder / evaluate.FILES[_SPLIT]))
         found[point] = [train] if measured else [train, measure]  # training refuses a folder of other settings
     return found
 

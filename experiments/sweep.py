@@ -117,9 +117,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
-    evaluation = folder / "evaluation.json"
-    known = parts.known(evaluation)
-    measured = "log_likelihood" in known and known.get("split", "test") == "test"  # not its long chains alone
+    measured = "log_likelihood" in parts.known(folder / evaluate.FILES["test"])  # not its long chains alone
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
@@ -127,7 +125,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
 def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
     """Copies what a table is made of."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.json", "evaluation.json"):
+    for name in ("config.json", evaluate.FILES["test"]):
         shutil.copyfile(folder / name, target / name)
 
 

@@ -26,8 +26,8 @@ def test_every_point_is_trained_with_its_beta_and_rate_and_a_share_of_the_steps(
 def test_what_is_measured_is_not_measured_again(tmp_path):
     folder = tmp_path / "polydigits" / "grid" / "jnf" / "beta_1_rate_0.001"
     folder.mkdir(parents=True)
-    for split, number in (("validation", 1), ("test", 2)):
-        (folder / "evaluation.json").write_text(json.dumps({"log_likelihood": {}, "split": split}))
+    for name, number in (("evaluation.json", 2), ("evaluation_validation.json", 1)):
+        (folder / name).write_text('{"log_likelihood": {}}')
         found = grid.points(arguments(tmp_path), "jnf")
         assert [len(commands) for commands in found.values()] == [number, 2]
         assert all(commands[0][0] == "train" for commands in found.values())  # it refuses other settings
@@ -69,5 +69,5 @@ def test_a_grid_is_trained_measured_and_kept(tmp_path, monkeypatch, capsys):
     assert found["best"] == "beta_1_rate_0.01"
     assert found["by_point"][found["best"]]["log_likelihood"] > found["by_point"]["beta_1_rate_1e-05"]["log_likelihood"] + 1
     run = tmp_path / "runs" / "linear_gaussian" / "grid" / "jnf" / found["best"]
-    assert json.loads((run / "evaluation.json").read_text())["split"] == "validation"
+    assert json.loads((run / "evaluation_validation.json").read_text())["split"] == "validation"
     assert "on validation data" in capsys.readouterr().out

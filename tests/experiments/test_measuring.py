@@ -62,6 +62,11 @@ def test_evaluate_sample_and_figures(whole):
     assert result["diversity"]["mean"] > 0
     assert set(result["subset_score"]["by_size"]) == {"1", "2"}
     assert result["subset_score"]["by_subset"]["x0+x2"]["standard_error"] > 0
+    run("evaluate", "--workdir", whole, *small, "--split", "validation")
+    validated = json.loads((whole / "evaluation_validation.json").read_text())
+    assert validated["split"] == "validation"
+    assert validated["elbo"] != result["elbo"]
+    assert json.loads((whole / "evaluation.json").read_text()) == result
     run("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50")
     long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
     assert long["num_draws"] == 50
