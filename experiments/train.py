@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import jax
 from jax.sharding import Mesh
 
-from experiments import cluster, experiment, settings, stopping
-from jnf_jax import configs, keys, types
+from experiments import cluster, experiment, reporter, settings, stopping
+from jnf_jax import keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, loggers, processes, stages, writers
+from jnf_jax.training import checkpoint, loggers, processes, stages, writers
 
 
 def main() -> int:
@@ -131,8 +131,6 @@ def train(
 
     processes.from_first(begin)
     due = None if minutes is None else writers.Every(minutes)
-    metrics = writers.MetricsFile(workdir / "metrics.jsonl") if processes.is_first() else None
-    started = loggers.start(log, workdir, configs.to_json(config)) if processes.is_first() else []
 
     @functools.cache
     def preview(stage: str):
@@ -141,40 +139,11 @@ def train(
         return previews.make(model, data["validation"], stage, keys.stream(key, "previews"))
 
     with writers.Progress() as progress:
+        told = reporter.Reporter(workdir, config, log, progress, preview, continued=begun_before)
 
-        def say(line: str):
-            progress.say(f"warning: {line}")
-
-        def on_report(report: fit.Report):
-            if metrics is None:
-                return
-            try:
-                metrics.write(report)
-            except OSError as error:  # a full disk costs rows, and the run goes on
-                say(f"metrics were not written: {error.strerror}")
-            for logger in started:
-                logger.write(report)
-            progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
-
-        def on_validation(report: fit.Report, params: types.Params):
-            if started and (draw := preview(report.stage)) is not None:
-                image = draw(params)
-                for logger in started:
-                    logger.picture(report.stage, report.step, image)
-
-        def on_resume(stage: str, step: int, damaged: list[str]):
+        def on_resume(*where):
             stop.at_rest()
-            if metrics is None:
-                return
-            metrics.rewind(stage, step)
-            for logger in started:
-                logger.begin(stage, step)
-            for line in damaged:
-                say(f"passed over: {line}")
-            if step:
-                progress.say(f"stage {stage}: continuing at step {step}")
-            elif begun_before and stage in config.training:
-                progress.say(f"stage {stage}: no checkpoint yet, starting at step 0")
+            told.on_resume(*where)
 
         try:
             _, complete = stages.train(
@@ -184,20 +153,17 @@ def train(
                 settings=config.training,
                 folder=workdir,
                 mesh=mesh,
-                on_report=on_report,
-                on_validation=on_validation,
+                on_report=told.on_report,
+                on_validation=told.on_validation,
                 on_resume=on_resume,
                 should_stop=stop.asked,
                 should_save=(lambda _: processes.any_process(due())) if due else (lambda validated: validated),
                 pace=writers.Pace() if jax.process_count() == 1 else None,
                 policy=policy,
-                on_trouble=lambda line: say(f"not saved, training goes on: {line}"),
+                on_trouble=lambda line: told.warn(f"not saved, training goes on: {line}"),
             )
         finally:
-            if metrics is not None:
-                metrics.close()
-            for logger in started:
-                logger.close()
+            told.close()
     if not complete:
         print("stopped by a signal, the state is saved; the same command continues", file=sys.stderr)
         return stopping.INTERRUPTED

@@ -1,0 +1,85 @@
+"""What is told of a training while it runs: rows of `metrics.jsonl`, what loggers take, and a line of progress."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from experiments import experiment
+from jnf_jax import configs, types
+from jnf_jax.training import fit, loggers, processes, writers
+
+
+class Reporter:
+    """Tells of a training; of several processes the first one does.
+
+    Args:
+      workdir: folder of the run.
+      config: the experiment.
+      log: names of loggers.
+      progress: the line that shows how far it is.
+      preview: stage -> what draws a picture of it from all parameters; None where it has none.
+      continued: whether the run was begun before.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        config: experiment.Config,
+        log: Sequence[str],
+        progress: writers.Progress,
+        preview: Callable[[str], Callable[[types.Params], np.ndarray] | None],
+        *,
+        continued: bool,
+    ):
+        self._first = processes.is_first()
+        self._metrics = writers.MetricsFile(workdir / "metrics.jsonl") if self._first else None
+        self._loggers = loggers.start(log, workdir, configs.to_json(config)) if self._first else []
+        self._training = config.training
+        self._progress = progress
+        self._preview = preview
+        self._continued = continued
+
+    def warn(self, line: str) -> None:
+        """Shows a warning."""
+        self._progress.say(f"warning: {line}")
+
+    def on_report(self, report: fit.Report) -> None:
+        """Tells of a compiled call."""
+        if not self._first:
+            return
+        try:
+            self._metrics.write(report)
+        except OSError as error:  # a full disk costs rows, and the run goes on
+            self.warn(f"metrics were not written: {error.strerror}")
+        for logger in self._loggers:
+            logger.write(report)
+        self._progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
+
+    def on_validation(self, report: fit.Report, params: types.Params) -> None:
+        """Draws what loggers show beside a validation."""
+        if self._loggers and (draw := self._preview(report.stage)) is not None:
+            image = draw(params)
+            for logger in self._loggers:
+                logger.picture(report.stage, report.step, image)
+
+    def on_resume(self, stage: str, step: int, damaged: list[str]) -> None:
+        """Tells where a stage goes on, and forgets what was told of the steps that are taken again."""
+        if not self._first:
+            return
+        self._metrics.rewind(stage, step)
+        for logger in self._loggers:
+            logger.begin(stage, step)
+        for line in damaged:
+            self.warn(f"passed over: {line}")
+        if step:
+            self._progress.say(f"stage {stage}: continuing at step {step}")
+        elif self._continued and stage in self._training:
+            self._progress.say(f"stage {stage}: no checkpoint yet, starting at step 0")
+
+    def close(self) -> None:
+        """Writes what is left."""
+        if self._first:
+            self._metrics.close()
+        for logger in self._loggers:
+            logger.close()
