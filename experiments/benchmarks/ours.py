@@ -23,7 +23,7 @@ from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv, mlp, modalities
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import hmc, product
-from jnf_jax.training import fit, sharding, step
+from jnf_jax.training import fit, sharded, sharding, step
 
 
 def versions() -> dict[str, str]:
@@ -173,10 +173,11 @@ def draws(row: settings.Row) -> Callable[[int], float]:
 
 
 def subset(row: settings.Row) -> Callable[[int], float]:
-    """Draws of a subset's posterior by the product sampler: encoders, then chains."""
-    size, chain = row.what.split("_")
+    """Draws of a subset's posterior by the product sampler: encoders, then chains; many observations in chunks."""
+    size, chain, *many = row.what.split("_")
     published = {"rule": "prior"} if chain in ("reference", "published") else {}
     model, params = build(row.setting, hmc.REFERENCE if chain == "reference" else hmc.Config(), **published)
+    model = sharded.over(model) if many else model
     names = list(model.specs)[: int(size)]
     observed = {name: x for name, x in data(row.setting, row.num_observations).items() if name in names}
     compute = lambda: model.sample_posterior(params, jax.random.key(1), observed, num_samples=settings.NUM_DRAWS)

@@ -25,6 +25,11 @@ import tyro
 from experiments.benchmarks import effective, ours, settings
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_MEMORY = (
+    "train/polymnist_512/joint",
+    "subset/polymnist_512/2_reference",
+    *(f"subset/polymnist_32/2_default_{num}" for num in settings.MANY),
+)
 _ORDER = ("train", "draws", "subset", "ess", "start", "memory")
 
 
@@ -147,7 +152,8 @@ def _compare(row: settings.Row, peer, product: float) -> list[dict]:
         for side in sides.values():
             stack.callback(side.close)
         amounts = {"ours": row.amount, "theirs": row.peer_amount}
-        sides["ours"].ask(str(row.amount))
+        if row.repeats > 1:
+            sides["ours"].ask(str(row.amount))
         if row.kind not in ("subset", "ess") and "theirs" in sides:  # those are too long for a first run to matter
             sides["theirs"].ask(str(row.peer_amount))
         seconds: dict[str, list[float]] = {side: [] for side in sides}
@@ -179,7 +185,7 @@ def _compare(row: settings.Row, peer, product: float) -> list[dict]:
                 }
         result["spread"] = {name: [min(v) / statistics.median(v), max(v) / statistics.median(v)] for name, v in seconds.items()}
         rows = [result]
-        if row.name in ("train/polymnist_512/joint", "subset/polymnist_512/2_reference"):
+        if row.name in _MEMORY:
             rows.append(_row(f"memory/{row.name.replace('/', '_')}", "MiB", memory, lower_is_better=True))
         return rows
 

@@ -94,6 +94,7 @@ class Row:
 # of the setting's latent dimensions for each of its codes.
 BASELINES = ("jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
 STEPS_PER_CALL = 10
+MANY = (5_000, 10_000)  # observations
 NUM_DRAWS = 10  # of each observation behind subset posteriors
 ITERATIONS, LEAPFROG_STEPS, STEP_SIZE = 100, 10, 0.01  # the reference's chain, and the peer's default
 TARGET_DRAWS = 4 * 500  # of each observation of an `ess` target, by us
@@ -123,6 +124,8 @@ def rows() -> list[Row]:
     ]
     # our default's chains on the published product, for the price of our rule
     subset += [Row(f"subset/polymnist_32/{size}_published", "chains", 1, 0, repeats=3) for size in (2, 4)]
+    # in chunks, so that memory should not grow with the observations; the peer would take hours
+    subset += [Row(f"subset/polymnist_32/2_default_{num}", "chains", 1, 0, repeats=1, num_observations=num) for num in MANY]
     ess = [Row(f"ess/{target}/default", "runs", 1, 1, repeats=3) for target in TARGETS]
     return train + draws + subset + ess
 
