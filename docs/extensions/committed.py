@@ -10,6 +10,7 @@ set. New data sets, models and seeds appear by themselves.
 
 import pathlib
 import re
+import statistics
 import sys
 from collections.abc import Callable, Sequence
 
@@ -182,9 +183,10 @@ def gap_by_chains() -> str:
         for subset, entry in found["by_subset"].items() if found["method"] == "chains" else ():
             bounds = f"{entry['lower']['mean']:.2f} to {entry['upper']['mean']:.2f}"
             run = "/".join(path.parts[-4:-1])
-            cells = [subset, str(found["num_observations"]), _error(entry), bounds]
+            median = f"{statistics.median(entry['values']):.1f}"
+            cells = [subset, str(found["num_observations"]), _error(entry), median, bounds]
             rows.append([run, *cells, f"{entry['two_sample_accuracy']['mean']:.3f}", f"{entry['rhat_largest']:.2f}"])
-    columns = ["run", "observed", "observations", "gap, nats", "bounds", "told apart", "largest R-hat"]
+    columns = ["run", "observed", "observations", "gap, nats", "median", "bounds", "told apart", "largest R-hat"]
     return table_text.markdown(columns, rows)
 
 
