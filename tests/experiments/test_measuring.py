@@ -62,7 +62,8 @@ def test_evaluate_sample_and_figures(whole):
     assert result["diversity"]["mean"] > 0
     assert set(result["subset_score"]["by_size"]) == {"1", "2"}
     assert result["subset_score"]["by_subset"]["x0+x2"]["standard_error"] > 0
-    run("evaluate", "--workdir", whole, *small, "--split", "validation")
+    few = ["--subsets", "sizes:1", "--num-observations", "5", "--num-scored", "0", "--num-codes", "0"]
+    run("evaluate", "--workdir", whole, *small, "--split", "validation", *few)
     validated = json.loads((whole / "evaluation_validation.json").read_text())
     assert validated["split"] == "validation"
     assert validated["elbo"] != result["elbo"]
