@@ -97,7 +97,7 @@ def main() -> int:
             known, result = result, evaluate(arguments, config, found)
             if (long := known.get("hmc", {}).get("long_chains")) is not None:
                 result["hmc"]["long_chains"] = long
-            if "fid" in known:
+            if "fid" in known and known.get("split", "test") == arguments.split:
                 result.setdefault("fid", known["fid"])
             checkpoint.write_json(path, result)
             found.remove()

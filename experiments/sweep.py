@@ -117,7 +117,8 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
-    measured = "log_likelihood" in parts.known(folder / evaluate.FILES["test"])  # not its long chains alone
+    known = parts.known(folder / evaluate.FILES["test"])
+    measured = "log_likelihood" in known and known.get("split", "test") == "test"  # not its long chains alone
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 

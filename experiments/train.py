@@ -117,19 +117,7 @@ def train(
     stages.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
     begun_before = not overwrite and (workdir / "config.json").exists()
-
-    def begin() -> None:
-        if taken is not None:
-            if overwrite and taken[0].resolve() == workdir.resolve():
-                raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
-            _check_taken(config, model, *taken, None if overwrite else workdir)
-        if overwrite:
-            experiment.remove(workdir)
-        experiment.create(workdir, config)
-        if taken is not None:
-            _take_over(model, key, *taken, workdir)
-
-    processes.from_first(begin)
+    processes.from_first(lambda: _begin(config, model, key, workdir, overwrite=overwrite, taken=taken))
     due = None if minutes is None else writers.Every(minutes)
 
     @functools.cache
@@ -170,6 +158,27 @@ def train(
     if processes.is_first():
         print(f"trained: {workdir}")
     return 0
+
+
+def _begin(
+    config: experiment.Config,
+    model: base.Model,
+    key: types.Array,
+    workdir: pathlib.Path,
+    *,
+    overwrite: bool,
+    taken: tuple[pathlib.Path, list[str] | None] | None,
+) -> None:
+    """Writes what a run's folder holds before training: its config, and the stages that are taken over."""
+    if taken is not None:
+        if overwrite and taken[0].resolve() == workdir.resolve():
+            raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
+        _check_taken(config, model, *taken, None if overwrite else workdir)
+    if overwrite:
+        experiment.remove(workdir)
+    experiment.create(workdir, config)
+    if taken is not None:
+        _take_over(model, key, *taken, workdir)
 
 
 def _check_taken(

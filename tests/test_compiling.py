@@ -65,6 +65,16 @@ def test_a_program_that_runs_once_is_not_kept_and_one_that_runs_again_is(monkeyp
     assert kept == [0, 1, 1]
 
 
+@pytest.mark.parametrize(("least", "collected"), [(0.0, 2), (1e9, 0)])
+def test_heap_is_given_back_after_long_compilations_alone(monkeypatch, least, collected):
+    calls = []
+    monkeypatch.setattr(compiling, "_WORTH_TRIMMING", least)
+    monkeypatch.setattr(compiling.gc, "collect", lambda: calls.append(1))
+    with compiling.trimming():
+        pass
+    assert len(calls) == collected
+
+
 def test_a_batch_in_pieces_gives_what_the_whole_one_gives():
     batch = {"x": jax.random.normal(jax.random.key(0), (12, 2, 3)), "y": jnp.arange(12.0)}
     function = lambda batch: (batch["x"].sum(1), batch["y"] ** 2)

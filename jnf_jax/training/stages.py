@@ -193,7 +193,8 @@ def check(
 
     Raises:
       ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them, or
-        there are fewer than it needs; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a stage's loss takes no batch of that size.
+        there are fewer than it needs; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a
+        stage's loss takes no batch of that size.
     """
     if missing := [split for split in ("train", "validation") if split not in data]:
         raise ValueError(f"Expected data with the splits 'train' and 'validation', got none called {missing[0]!r}.")

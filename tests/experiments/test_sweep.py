@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -67,8 +68,13 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
 def test_a_measurement_of_validation_data_is_none_of_test_data(tmp_path):
     folder = commands(tmp_path, "jnf")[1]
     folder.mkdir(parents=True)
-    for name, verbs in (("evaluation_validation", ["train", "evaluate", "figures"]), ("evaluation", ["train", "figures"])):
-        (folder / f"{name}.json").write_text('{"log_likelihood": {}}')
+    todo, done = ["train", "evaluate", "figures"], ["train", "figures"]
+    for name, split, verbs in (
+        ("evaluation_validation", "validation", todo),
+        ("evaluation", "validation", todo),  # as earlier versions wrote it
+        ("evaluation", "test", done),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps({"log_likelihood": {}, "split": split}))
         assert [command[0] for command in commands(tmp_path, "jnf")[0]] == verbs
 
 
