@@ -8,6 +8,9 @@ BASE := $(VENV)/.installed-base
 STAMP := $(VENV)/.installed
 INSTALL := $(RUN) -m pip install --quiet --no-compile  # modules are compiled when they are first imported, and most never are
 
+# Container images often set it; then every process would compile what it imports anew, five seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: docs tables demo test test-all test-multivae check lint bench clean
 
 demo: $(BASE)  ## train, evaluate and draw JNF on polydigits: 13 to 20 minutes on 2 cores
