@@ -58,7 +58,7 @@ def solve_marginal(
     draw = lambda key, batch: distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
     codes, held_out = (over_examples(draw, key, data, num=num_codes) for data in (train, validation))
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
-    return {"marginal": jax.tree.map(jnp.asarray, parts.rule.marginal.fit(seed, codes, held_out))}
+    return {"marginal": jax.device_put(parts.rule.marginal.fit(seed, codes, held_out))}
 
 
 def solve_divisors(
@@ -68,10 +68,9 @@ def solve_divisors(
     del validation
     names = parts.names
 
-    flows = [functools.partial(parts.experts.flow.forward, parts.experts.flow_of(params["experts"], name)) for name in names]
-
     def encode(key, batch):
         z = distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
+        flows = [functools.partial(parts.experts.flow.forward, parts.experts.flow_of(params["experts"], n)) for n in names]
         u = [jax.vmap(flow)(z)[0] for flow in flows]
         present = parts.experts.modalities.present(batch.get(types.MASKS, {}), len(z))
         scales = [sampled.encode_expert(parts, params, name, batch[name]).scale for name in names]

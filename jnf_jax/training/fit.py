@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from jnf_jax import configs, types
+from jnf_jax import compiling, configs, types
 from jnf_jax.models import base
 from jnf_jax.training import feed, held_out, sharding, step
 
@@ -259,7 +259,8 @@ def prepare(stage: base.Stage, params: types.Params, data: types.Batch, *, batch
         compute(params, jax.tree.map(lambda leaf: leaf[start : start + batch_size], data))
         for start in range(0, num_examples, batch_size)
     ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    join = jax.jit(lambda *parts: jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts))
+    return join(*parts) if len(parts) > 1 else parts[0]
 
 
 def make_optimizer(config: Config) -> optax.GradientTransformation:
@@ -283,14 +284,14 @@ def initial_train_state(stage: base.Stage, params: types.Params, optimizer: opta
     missing = [name for name in stage.trainable if name not in params]
     if missing:
         raise ValueError(f"Expected params with the entries {list(stage.trainable)}, got {sorted(params)}.")
-    trainable = {name: params[name] for name in stage.trainable}
-    return step.TrainState(
+    build = lambda trainable: step.TrainState(
         step=jnp.zeros((), jnp.int32),
         trainable=_copy(trainable),
         opt_state=optimizer.init(trainable),
         rate_scale=jnp.ones(()),
         failed_step=jnp.full((), -1, jnp.int32),
     )
+    return compiling.once(build)({name: params[name] for name in stage.trainable})
 
 
 def _report(name: str, taken: int, total: int, steps: step.Steps, validated: float | None) -> Report:
@@ -307,22 +308,24 @@ def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:
 
 
 def _initial_state(stage, params, optimizer) -> FitState:
-    train = initial_train_state(stage, params, optimizer)
-    return FitState(
-        train=train,
-        best=_copy(train.trainable),
-        best_loss=jnp.asarray(jnp.inf),
-        since_best=jnp.zeros((), jnp.int32),
-    )
+    def build(params):
+        train = initial_train_state(stage, params, optimizer)
+        return FitState(
+            train, best=_copy(train.trainable), best_loss=jnp.full((), jnp.inf), since_best=jnp.zeros((), jnp.int32)
+        )
+
+    return compiling.once(build)(params)
 
 
+@jax.jit
 def _copy(tree):
+    """Returns copies by one program; one for each shape would be compiled otherwise, at every start."""
     return jax.tree.map(jnp.copy, tree)
 
 
 def _local(tree):
     """Returns whole arrays on this process's first device, what every function outside training takes."""
-    return jax.tree.map(jnp.asarray, sharding.on_host(tree))
+    return jax.device_put(sharding.on_host(tree))
 
 
 def _judge(state: FitState, loss: types.Array, config: Config) -> FitState:

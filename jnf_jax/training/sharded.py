@@ -128,7 +128,7 @@ def in_chunks(
     join = lambda axis, *found: jax.tree.map(functools.partial(_joined, axis, num), *found)
     joined = jax.tree.map(join, axes, *parts)
     # on one device, where everything else computes
-    return jax.tree.map(jnp.asarray, joined) if len(parts) == 1 else joined
+    return jax.device_put(joined) if len(parts) == 1 else joined
 
 
 def _joined(axis: int, num: int, *leaves: Any) -> Any:

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -94,7 +93,7 @@ def read(model: base.Model, folder: str | os.PathLike) -> types.Params:
     except safetensors.SafetensorError as error:
         raise ValueError(f"Expected a safetensors file, got {path}: {error}.") from error
     like = _check(arrays, model, str(path))
-    return jax.tree_util.tree_map_with_path(lambda leaf, _: jnp.asarray(arrays[_name(leaf)]), like)
+    return jax.tree_util.tree_map_with_path(lambda leaf, _: jax.device_put(arrays[_name(leaf)]), like)
 
 
 def describe(folder: str | os.PathLike) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import dataclasses
 import re
 
+import compilations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -295,3 +296,18 @@ def test_an_annealed_loss_sees_the_share_of_the_stage_and_validation_does_not():
     with pytest.raises(ValueError, match="total_steps for stage 'regression'"):
         step.make_train_call(dataclasses.replace(plain, annealed=annealed), None, None, batch_size=8, num_steps=10)
     assert min(validated) > 1  # squared errors of a slope that was never fitted
+
+
+def test_weights_of_many_shapes_need_no_more_programs_than_two():
+    """A program for each shape, to copy it for instance, is what a start would wait for."""
+
+    def programs(num):
+        loss = lambda params, key, batch: (sum((leaf**2).sum() for leaf in params["weights"]) + batch.sum(), {})
+        stage = base.Stage("many", ("weights",), loss)
+        before = compilations.count()
+        fit.fit(stage, params[num], jax.random.key(0), np.ones(20), np.ones(20), config=CONFIG)
+        return compilations.count() - before
+
+    params = {num: {"weights": [jnp.ones(10 * num + i) for i in range(num)]} for num in (1, 2, 9)}
+    programs(1)  # and with it what all calls need
+    assert programs(9) == programs(2)
