@@ -91,7 +91,7 @@ def trim(params: types.Params) -> types.Params:
     if isinstance(params["log_weights"], jax.core.Tracer):
         return params
     used = np.asarray(params["log_weights"]) > _ABSENT / 2
-    return params if used.all() else jax.tree.map(lambda leaf: leaf[used], params)
+    return params if used.all() else jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf)[used], params))
 
 
 def fit(config: Config, seed: int, codes: np.ndarray, held_out: np.ndarray) -> types.Params:
