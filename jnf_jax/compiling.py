@@ -8,7 +8,8 @@ Networks see a large batch in pieces there: their temporary arrays stay in the c
 and memory does not grow with the batch. Large ones go back to the system, which clears every page when they are asked for again.
 
 A program that runs once is not worth optimising: initial parameters of four modalities took 13 s of compilation, and 5 s without
-(seconds of a CPU; their values agree to rounding).
+(seconds of a CPU; their values agree to rounding). XLA writes out a function wherever it is called, so a network's parameters have a program of
+their own, and networks of one form share it (`networks.base.init`).
 
 What the environment variable XLA_FLAGS says goes before.
 """
@@ -49,11 +50,24 @@ def jit(function: Callable, **options) -> Callable:
     return call
 
 
-def once(function: Callable) -> Callable:
-    """Returns `jax.jit(function)` for a function that runs once: compiled quickly, not to run quickly.
+def quickly(function: Callable, **options) -> Callable:
+    """Returns `jax.jit(function, **options)` for a function that seldom runs: compiled quickly, not to run quickly.
 
-    Its program is not kept (150 MiB for five modalities' initial parameters). A second call compiles it again, and keeps it.
     Inside another `jit` it is the plain one.
+    """
+    plain, tuned = _with_options(function, _FOR_ONE_RUN, options)
+
+    @functools.wraps(function)
+    def call(*args):
+        return (plain if _is_traced(args) else tuned())(*args)
+
+    return call
+
+
+def once(function: Callable) -> Callable:
+    """Returns `quickly(function)` for a function that runs once: its program is not kept.
+
+    A second call compiles it again, and keeps it. Inside another `jit` it is the plain one.
     """
     plain, tuned = _with_options(function, _FOR_ONE_RUN, {})
     calls = itertools.count()

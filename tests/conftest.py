@@ -9,7 +9,7 @@ import xla
 
 os.environ.setdefault("JNF_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jnf_jax_test_cache"))
 os.environ.setdefault("XLA_FLAGS", xla.flags(4))
-# What one test compiled, no other compiles again, the commands that it starts included.
+# What one command compiled, no other compiles again. Tests themselves seldom do: here keeping programs takes longer than it saves.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["JNF_CACHE_DIR"] + "/xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
@@ -17,6 +17,7 @@ import jax
 import pytest
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_compilation_cache", False)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jnf_jax import compiling, configs, distributions, keys, types
+from jnf_jax import configs, distributions, keys, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
+from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import conv
 from jnf_jax.training import fit
 
@@ -72,7 +72,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
     def init(key):
         shapes = {name: (1, *spec.input_shape) for name, spec in specs.items()}
-        return {_ENTRY: {n: m.init(keys.stream(key, n), jnp.zeros(shapes[n])) for n, m in modules.items()}}
+        return {_ENTRY: {n: networks_base.init(m, keys.stream(key, n), shapes[n]) for n, m in modules.items()}}
 
     @functools.partial(jax.jit, static_argnums=0)
     def judge_as(kind, params, x):
@@ -90,7 +90,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
         return sum(losses.values()), losses
 
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
-    return Classifiers(init=compiling.once(init), judge=judge, stage=stage)
+    return Classifiers(init=init, judge=judge, stage=stage)
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

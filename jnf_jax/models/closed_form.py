@@ -78,7 +78,7 @@ def build(parts: Parts, init: Callable[[types.Array], types.Params], stages: Seq
     return base.Model(
         specs=parts.modalities.specs,
         latent_dim=parts.latent_dim,
-        init=compiling.once(init),
+        init=init,
         stages=tuple(stages),
         sample_prior=jax.jit(
             lambda params, key, *, num_samples: parts.prior.sample(params, key, num_samples), static_argnames="num_samples"

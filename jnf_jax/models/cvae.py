@@ -83,11 +83,11 @@ class Condition:
         """Returns the parameters."""
         encoders, embeddings = self.modalities.init_encoders(keys.stream(key, "encoders")), {}
         for name in self.modalities.names:
-            features = self.modalities.example_features(encoders, name)
-            embeddings[name] = self.embedding.init(keys.stream(key, f"embedding {name}"), features)
-        total = jnp.zeros((1, self.embedding.features))
-        trunk = self.trunk.init(keys.stream(key, "trunk"), total)
-        head = self.head.init(keys.stream(key, "head"), self.trunk.apply(trunk, total))
+            shape = self.modalities.features_shape(name)
+            embeddings[name] = networks_base.init(self.embedding, keys.stream(key, f"embedding {name}"), shape)
+        total = (1, self.embedding.features)
+        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), total)
+        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, total))
         return {"encoders": encoders, "embeddings": embeddings, "trunk": trunk, "head": head}
 
     def embed(self, params: types.Params, name: str, x: types.Array) -> types.Array:

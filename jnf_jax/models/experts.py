@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import distributions, keys, types
+from jnf_jax import compiling, distributions, keys, types
 from jnf_jax.flows import base as flow_base
 from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import modalities
@@ -45,13 +45,14 @@ class Experts:
         encoders, heads = self.modalities.init_encoders(keys.stream(key, "experts")) if self.projector is None else {}, {}
         for name in names:
             if self.projector is None:
-                features = self.modalities.example_features(encoders, name)
+                shape = self.modalities.features_shape(name)
             else:
-                projection = self.view(projector, name, jnp.zeros((1, *self.modalities.specs[name].shape), jnp.uint8))
-                encoders[name] = self.projected.init(keys.stream(key, f"projected {name}"), projection)
-                features = self.projected.apply(encoders[name], projection)
-            heads[name] = self.head.init(keys.stream(key, f"head {name}"), features)
-        flows = jax.vmap(self.flow.init)(jax.random.split(keys.stream(key, "flows"), len(names)))
+                example = jax.ShapeDtypeStruct((1, *self.modalities.specs[name].shape), jnp.uint8)
+                projection = jax.eval_shape(lambda x, name=name: self.view(projector, name, x), example).shape
+                encoders[name] = networks_base.init(self.projected, keys.stream(key, f"projected {name}"), projection)
+                shape = networks_base.output_shape(self.projected, projection)
+            heads[name] = networks_base.init(self.head, keys.stream(key, f"head {name}"), shape)
+        flows = compiling.quickly(jax.vmap(self.flow.init))(jax.random.split(keys.stream(key, "flows"), len(names)))
         return {"encoders": encoders, "heads": heads, "flows": flows}
 
     def view(self, projector: types.Params, name: str, x: types.Array) -> types.Array:

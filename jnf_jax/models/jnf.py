@@ -146,7 +146,7 @@ def build(
     return base.Model(
         specs=specs,
         latent_dim=config.latent_dim,
-        init=compiling.once(functools.partial(init, parts)),
+        init=functools.partial(init, parts),
         stages=stages(parts),
         sample_prior=jax.jit(functools.partial(sampled.sample_prior, parts.shared), static_argnames="num_samples"),
         sample_posterior=sampled.make_sampler(parts.shared),
@@ -247,7 +247,7 @@ def init(parts: Parts, key: types.Array) -> types.Params:
         "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
         "projector": projector,
         "experts": parts.experts.init(key, projector),
-        "marginal": parts.shared.rule.marginal.init(keys.stream(key, "marginal")),
+        "marginal": compiling.quickly(parts.shared.rule.marginal.init)(keys.stream(key, "marginal")),
         "divisors": divisors.identity(len(parts.modalities.names), parts.config.latent_dim)._asdict(),
     }
 

@@ -36,10 +36,10 @@ class Encoder:
     def init(self, key: types.Array) -> types.Params:
         """Returns the parameters."""
         encoders = self.modalities.init_encoders(keys.stream(key, "joint"))
-        found = [self.modalities.example_features(encoders, n) for n in self.modalities.names]
-        features = self._joined(found, jnp.ones((len(found), 1), bool))
-        trunk = self.trunk.init(keys.stream(key, "trunk"), features)
-        head = self.head.init(keys.stream(key, "head"), self.trunk.apply(trunk, features))
+        widths = [self.modalities.features_shape(name)[-1] for name in self.modalities.names]
+        joined = (1, sum(widths) + (len(widths) if self.incomplete else 0))
+        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), joined)
+        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, joined))
         return {"encoders": encoders, "trunk": trunk, "head": head}
 
     def encode(self, params: types.Params, data: types.Batch) -> types.Gaussian:

@@ -161,8 +161,7 @@ def init(parts: Parts, key: types.Array) -> types.Params:
     encoders = parts.modalities.init_encoders(keys.stream(key, "encoders"))
     blocks = {}
     for name in names:
-        features = parts.modalities.example_features(encoders, name)
-        blocks[name] = _init_bottom_up(parts, keys.stream(key, f"bottom up {name}"), features)
+        blocks[name] = _init_bottom_up(parts, keys.stream(key, f"bottom up {name}"), parts.modalities.features_shape(name))
     top_down = {level(number): _init_level(parts, keys.stream(key, "level", number)) for number in parts.middle}
     return {
         "bottom_up": {"encoders": encoders, "blocks": blocks},
@@ -171,29 +170,29 @@ def init(parts: Parts, key: types.Array) -> types.Params:
     }
 
 
-def _init_bottom_up(parts: Parts, key: types.Array, features: types.Array) -> types.Params:
+def _init_bottom_up(parts: Parts, key: types.Array, features: tuple[int, ...]) -> types.Params:
+    init, of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
     skips, seen = {}, features
     for number in parts.middle:
-        block = parts.block.init(keys.stream(key, "block", number), seen) if number > 1 else {}
-        hidden = parts.block.apply(block, seen) if number > 1 else seen
-        skips[level(number)] = {"block": block, "skip": parts.skip.init(keys.stream(key, "skip", number), hidden)}
-        seen = jnp.zeros((1, parts.config.skip_dim))
-    block = parts.block.init(keys.stream(key, "deepest"), seen)
-    head = parts.head.init(keys.stream(key, "head"), parts.block.apply(block, seen))
+        block = init(parts.block, keys.stream(key, "block", number), seen) if number > 1 else {}
+        hidden = of_block(seen) if number > 1 else seen
+        skips[level(number)] = {"block": block, "skip": init(parts.skip, keys.stream(key, "skip", number), hidden)}
+        seen = (1, parts.config.skip_dim)
+    block = init(parts.block, keys.stream(key, "deepest"), seen)
+    head = init(parts.head, keys.stream(key, "head"), of_block(seen))
     return {"skips": skips, "deepest": {"block": block, "head": head}}
 
 
 def _init_level(parts: Parts, key: types.Array) -> types.Params:
-    deeper = jnp.zeros((1, parts.config.latent_dim))
-    top_down = parts.block.init(keys.stream(key, "top down"), deeper)
-    h = parts.block.apply(top_down, deeper)
-    seen = jnp.concatenate([h, jnp.zeros((1, parts.config.skip_dim))], axis=-1)
-    posterior = parts.block.init(keys.stream(key, "posterior"), seen)
+    init, of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
+    deeper = (1, parts.config.latent_dim)
+    h = of_block(deeper)
+    seen = (1, h[-1] + parts.config.skip_dim)
     return {
-        "top_down": top_down,
-        "prior": parts.head.init(keys.stream(key, "prior"), h),
-        "posterior": posterior,
-        "head": parts.head.init(keys.stream(key, "head"), parts.block.apply(posterior, seen)),
+        "top_down": init(parts.block, keys.stream(key, "top down"), deeper),
+        "prior": init(parts.head, keys.stream(key, "prior"), h),
+        "posterior": init(parts.block, keys.stream(key, "posterior"), seen),
+        "head": init(parts.head, keys.stream(key, "head"), of_block(seen)),
     }
 
 

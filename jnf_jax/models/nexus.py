@@ -156,15 +156,14 @@ def build(
 def init(parts: Parts, key: types.Array) -> types.Params:
     """Returns {"bottom": .., "decoders": .., "top": messages and means, leaves `[M, ..]`, "trunk", "head", "log_scale" `[M, D_p]`}."""
     config, num = parts.config, len(parts.names)
-    of_each = lambda module, name, dim: jax.vmap(lambda key: module.init(key, jnp.zeros((1, dim))))(
+    of_each = lambda module, name, dim: jax.vmap(lambda key: networks_base.init(module, key, (1, dim)))(
         jax.random.split(keys.stream(key, name), num)
     )
-    message = jnp.zeros((1, config.message_dim))
-    trunk = parts.trunk.init(keys.stream(key, "trunk"), message)
+    message = (1, config.message_dim)
     top = {
         "messages": of_each(parts.message, "messages", config.private_dim),
-        "trunk": trunk,
-        "head": parts.head.init(keys.stream(key, "head"), parts.trunk.apply(trunk, message)),
+        "trunk": networks_base.init(parts.trunk, keys.stream(key, "trunk"), message),
+        "head": networks_base.init(parts.head, keys.stream(key, "head"), networks_base.output_shape(parts.trunk, message)),
         "means": of_each(parts.mean, "means", config.latent_dim),
     }
     if config.top_scale is None:

@@ -31,8 +31,8 @@ class Encoders:
         encoders = self.modalities.init_encoders(keys.stream(key, "experts"))
         heads = {}
         for name in self.modalities.names:
-            features = self.modalities.example_features(encoders, name)
-            heads[name] = self.head.init(keys.stream(key, f"head {name}"), features)
+            shape = self.modalities.features_shape(name)
+            heads[name] = networks_base.init(self.head, keys.stream(key, f"head {name}"), shape)
         return {"encoders": encoders, "heads": heads}
 
     def encode(self, params: types.Params, name: str, x: types.Array) -> types.Gaussian:

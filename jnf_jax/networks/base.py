@@ -4,12 +4,14 @@ A network file exports `Config` and `build(config, spec) -> Networks`. The model
 an encoder, the likelihood's link behind a decoder. A linen module of the user's own with the same signature can stand in for either.
 """
 
+import functools
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
-from jnf_jax import types
+from jnf_jax import compiling, types
 
 
 class Networks(NamedTuple):
@@ -17,6 +19,37 @@ class Networks(NamedTuple):
 
     encoder: nn.Module  # x [B, *input_shape] (one-hot for categories, log(1 + x) for counts) -> features [B, F]
     decoder: nn.Module  # z [B, D] -> raw outputs [B, *parameter_shape]
+
+
+def init(module: nn.Module, key: types.Array, *shapes: tuple[int, ...]) -> types.Params:
+    """Returns a module's parameters for inputs of these shapes. Modules that are equal share one compiled program."""
+    return (_compiled_init if _is_hashable(module) else _init)(module, shapes, key)
+
+
+def output_shape(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of what a module makes of inputs of these shapes; nothing is computed."""
+    return (_cached_output_shape if _is_hashable(module) else _output_shape)(module, shapes)
+
+
+def _is_hashable(module):
+    try:
+        hash(module)
+    except TypeError:  # one of the user's own that holds a list or an array
+        return False
+    return True
+
+
+def _init(module, shapes, key):
+    return module.init(key, *map(jnp.zeros, shapes))
+
+
+def _output_shape(module, shapes):
+    compute = lambda key: module.init_with_output(key, *map(jnp.zeros, shapes))[0]
+    return jax.eval_shape(compute, jax.random.key(0)).shape
+
+
+_compiled_init = compiling.quickly(_init, static_argnums=(0, 1))
+_cached_output_shape = functools.lru_cache(maxsize=256)(_output_shape)
 
 
 class GaussianHead(nn.Module):

@@ -40,7 +40,8 @@ class Modalities:
 
     def init_encoders(self, key: types.Array) -> types.Params:
         """Returns modality -> parameters of its encoder."""
-        return {name: self.networks[name].encoder.init(keys.stream(key, name), self._example(name)) for name in self.names}
+        encoders = {name: self.networks[name].encoder for name in self.names}
+        return {name: networks_base.init(e, keys.stream(key, name), self._input_shape(name)) for name, e in encoders.items()}
 
     def init_decoders(self, key: types.Array, latent_dim: int) -> types.Params:
         """Returns modality -> parameters of its decoder.
@@ -48,24 +49,25 @@ class Modalities:
         Raises:
           ValueError: if a decoder returns another number of values than its modality's likelihood takes.
         """
-        z, params = jnp.zeros((1, latent_dim)), {}
+        params = {}
         for name in self.names:
-            raw, params[name] = self.networks[name].decoder.init_with_output(keys.stream(key, name), z)
-            wanted = self.specs[name].parameter_shape
-            if raw.size != math.prod(wanted):
+            decoder, wanted = self.networks[name].decoder, self.specs[name].parameter_shape
+            got = networks_base.output_shape(decoder, (1, latent_dim))
+            if math.prod(got) != math.prod(wanted):
                 raise ValueError(
                     f"Expected the decoder of modality {name!r} to return (B, {', '.join(map(str, wanted))}), "
-                    f"got (B, {', '.join(map(str, raw.shape[1:]))})."
+                    f"got (B, {', '.join(map(str, got[1:]))})."
                 )
+            params[name] = networks_base.init(decoder, keys.stream(key, name), (1, latent_dim))
         return params
 
     def features(self, encoders: types.Params, name: str, x: types.Array) -> types.Array:
         """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""
         return self._apply(self.networks[name].encoder, encoders[name], distributions.network_input(self.specs[name], x))
 
-    def example_features(self, encoders: types.Params, name: str) -> types.Array:
-        """Returns what an encoder makes of an empty example, `[1, F]`: what a layer behind it is initialised on."""
-        return self.networks[name].encoder.apply(encoders[name], self._example(name))
+    def features_shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of what an encoder makes of one example, (1, F): what a layer behind it is initialised on."""
+        return networks_base.output_shape(self.networks[name].encoder, self._input_shape(name))
 
     def decode(self, decoders: types.Params, z: types.Array) -> types.Batch:
         """Returns modality -> likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""
@@ -115,8 +117,8 @@ class Modalities:
         low = functools.partial(jax.tree.map, lambda leaf: leaf.astype(self.precision))
         return module.apply(low(variables), low(x)).astype(x.dtype)
 
-    def _example(self, name: str) -> types.Array:
-        return jnp.zeros((1, *self.specs[name].input_shape))
+    def _input_shape(self, name: str) -> tuple[int, ...]:
+        return (1, *self.specs[name].input_shape)
 
 
 def build(

@@ -1,6 +1,6 @@
 """The Gaussians N(c_j, C_j) that experts are divided by (`posteriors.product`)."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jnf_jax.posteriors import product
@@ -8,8 +8,8 @@ from jnf_jax.posteriors import product
 
 def identity(num: int, dim: int) -> product.Divisors:
     """Returns N(0, I) for each of `num` experts: what stands there until it is fitted."""
-    whitening = jnp.tile(jnp.eye(dim), (num, 1, 1))
-    return product.Divisors(loc=jnp.zeros((num, dim)), whitening=whitening, widest=jnp.ones((num, dim)))
+    whitening = np.tile(np.eye(dim), (num, 1, 1))
+    return jax.device_put(product.Divisors(loc=np.zeros((num, dim)), whitening=whitening, widest=np.ones((num, dim))))
 
 
 def by_moments(u: np.ndarray, widest: np.ndarray) -> product.Divisors:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jnf_jax import configs, keys, types
+from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import modalities as modalities_lib
 from jnf_jax.projectors import base
 
@@ -45,10 +46,10 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
     def init(key):
         encoders = modalities.init_encoders(keys.stream(key, "encoders"))
         bodies = {
-            name: body.init(keys.stream(key, f"body {name}"), modalities.example_features(encoders, name))
+            name: networks_base.init(body, keys.stream(key, f"body {name}"), modalities.features_shape(name))
             for name in modalities.names
         }
-        shared = head.init(keys.stream(key, "head"), jnp.zeros((1, config.width)))
+        shared = networks_base.init(head, keys.stream(key, "head"), (1, config.width))
         return {"encoders": encoders, "bodies": bodies, "head": shared}
 
     def project(params, name, x):

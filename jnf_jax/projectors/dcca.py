@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jnf_jax import configs, keys, types
+from jnf_jax.networks import base as networks_base
 from jnf_jax.networks import modalities as modalities_lib
 from jnf_jax.projectors import base
 
@@ -48,7 +49,7 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
     def init(key):
         encoders = modalities.init_encoders(keys.stream(key, "encoders"))
         heads = {
-            name: head.init(keys.stream(key, f"head {name}"), modalities.example_features(encoders, name))
+            name: networks_base.init(head, keys.stream(key, f"head {name}"), modalities.features_shape(name))
             for name in modalities.names
         }
         return {"encoders": encoders, "heads": heads}

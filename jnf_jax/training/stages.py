@@ -67,7 +67,7 @@ def train(
     """
     check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
-    params = compiling.once(model.init)(keys.stream(key, "init"))
+    params = model.init(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
     common = {
         "mesh": mesh,

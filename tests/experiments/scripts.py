@@ -1,5 +1,6 @@
 """Running the commands as a user does: in processes of their own."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -28,6 +29,27 @@ def run(module, *arguments, check=True):
     if check:
         assert result.returncode == 0, result.stdout + result.stderr
     return result
+
+
+_TOGETHER = """
+import importlib, json, sys
+from experiments import experiment
+for module, *arguments in json.loads(sys.stdin.read()):
+    sys.argv = [module, *arguments]
+    try:
+        experiment.main(importlib.import_module(f"experiments.{module}").main)
+    except SystemExit as ended:
+        assert not ended.code, (module, ended.code)
+"""
+
+
+def run_together(*commands):
+    """Runs commands (module, *arguments) one after another in one process, which imports what they need once."""
+    result = subprocess.run(
+        [sys.executable, "-c", _TOGETHER], input=json.dumps([list(map(str, c)) for c in commands]),
+        cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def command(*arguments, cwd):

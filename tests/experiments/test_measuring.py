@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from scripts import run
+from scripts import run, run_together
 
 
 def test_chains_too_short_for_a_diagnosis_say_nothing():
@@ -63,23 +63,27 @@ def test_evaluate_sample_and_figures(whole):
     assert set(result["subset_score"]["by_size"]) == {"1", "2"}
     assert result["subset_score"]["by_subset"]["x0+x2"]["standard_error"] > 0
     few = ["--subsets", "sizes:1", "--num-observations", "5", "--num-scored", "0", "--num-codes", "0"]
-    run("evaluate", "--workdir", whole, *small, "--split", "validation", *few)
+    run_together(
+        ("evaluate", "--workdir", whole, *small, "--split", "validation", *few),
+        ("inference_gap", "--workdir", whole, "--num-observations", "5", "--num-points", "41", "--num-partners", "5"),
+        ("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3"),
+    )
     validated = json.loads((whole / "evaluation_validation.json").read_text())
     assert validated["split"] == "validation"
     assert validated["elbo"] != result["elbo"]
     assert json.loads((whole / "evaluation.json").read_text()) == result
-    run("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50")
+    gap = json.loads((whole / "inference_gap.json").read_text())["by_subset"]
+    assert {"mean", "standard_error", "values", "floor"} <= set(gap["x0+x2"])
+    assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
+    run_together(
+        ("evaluate", "--workdir", whole, "--chains-only", "--chain-observations", "5", "--chain-draws", "50"),
+        ("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2"),
+        ("report", whole, "--output", whole / "report.html"),
+    )
     long = json.loads((whole / "evaluation.json").read_text())["hmc"]["long_chains"]
     assert long["num_draws"] == 50
     assert long["by_subset"]["x0+x1"]["share_below"] <= 1
     assert set(long["by_subset"]) == {"x0+x1", "x0+x2", "x1+x2"}
-    run("inference_gap", "--workdir", whole, "--num-observations", "5", "--num-points", "41", "--num-partners", "5")
-    gap = json.loads((whole / "inference_gap.json").read_text())["by_subset"]
-    assert {"mean", "standard_error", "values", "floor"} <= set(gap["x0+x2"])
-    run("sample", "--workdir", whole, "--observe", "x0,x2", "--num-samples", "3")
-    assert (whole / "samples" / "x0+x2.png").stat().st_size > 1000
-    run("figures", "--workdir", whole, "--num-latent", "30", "--num-traced", "2")
-    run("report", whole, "--output", whole / "report.html")
     assert "data:image/png" in (whole / "report.html").read_text()
     pictures = {p.name for p in (whole / "figures").iterdir()}
     assert pictures == {"losses.png", "any_to_any.png", "latent_space.png", "coherence.png", "chains.png"}
@@ -107,15 +111,14 @@ def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
 def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
              "--num-prior", "50", "--subsets", "sizes:2", "--results", tmp_path]  # fmt: skip
-    out = run("product_gap", "--workdir", whole, "--arms", "published", "default", "direct", *small).stdout
+    out = run("product_gap", "--workdir", whole, "--arms", "published", "direct", *small).stdout
     assert "Products of experts, by size of the subset" in out
-    for arm in ("published", "default"):
-        (kept,) = tmp_path.rglob(f"{arm}/seed_0.json")
-        result = json.loads(kept.read_text())
-        assert result == json.loads((whole / "product_gap" / f"{arm}.json").read_text())
-        assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
-        assert len(result["gap"]["by_size"]["2"]["values"]) == 10
-        assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
+    (kept,) = tmp_path.rglob("published/seed_0.json")
+    result = json.loads(kept.read_text())
+    assert result == json.loads((whole / "product_gap" / "published.json").read_text())
+    assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
+    assert len(result["gap"]["by_size"]["2"]["values"]) == 10
+    assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
     wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
     assert wrong.returncode == 2
     assert "Expected arms of" in wrong.stderr

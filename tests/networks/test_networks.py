@@ -155,3 +155,40 @@ def test_bfloat16_networks_keep_float32_parameters_and_come_close():
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="float32 or bfloat16, got 'float8'"):
         modalities.build({name: specs.ModalitySpec(shape=(3,)) for name in "ab"}, mlp.Config(), {}, {}, precision="float8")
+
+
+def test_networks_of_one_form_are_traced_as_often_as_one():
+    """Each would be compiled as well."""
+    traced = []
+
+    class Counted(nn.Module):
+        width: int
+
+        @nn.compact
+        def __call__(self, x):
+            traced.append(self.width)
+            return nn.Dense(self.width)(x.reshape(len(x), -1))
+
+    def times(num, width):
+        shapes = {f"m{i}": specs.ModalitySpec(shape=(2, 3)) for i in range(num)}
+        own = base.Networks(encoder=Counted(width), decoder=mlp.Decoder(hidden=(), shape=(2, 3)))
+        params = jnf.build(jnf.Config(latent_dim=2), shapes, networks=dict.fromkeys(shapes, own)).init(jax.random.key(0))
+        first, last = (params["joint"]["encoders"][name]["params"]["Dense_0"]["kernel"] for name in ("m0", f"m{num - 1}"))
+        assert not np.array_equal(first, last)
+        return traced.count(width)
+
+    assert times(6, 5) == times(2, 4) == 2  # for its shape, and for its parameters
+
+
+def test_a_module_that_cannot_be_told_from_others_has_parameters_too():
+    class Listed(nn.Module):
+        widths: list
+
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(self.widths[0])(x)
+
+    module, key = Listed([3]), jax.random.key(0)
+    expected = module.init(key, jnp.zeros((1, 2)))
+    jax.tree.map(np.testing.assert_array_equal, base.init(module, key, (1, 2)), expected)
+    assert base.output_shape(module, (1, 2)) == (1, 3)
