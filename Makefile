@@ -8,7 +8,7 @@ BASE := $(VENV)/.installed-base
 STAMP := $(VENV)/.installed
 INSTALL := $(RUN) -m pip install --quiet --no-compile  # modules are compiled when they are first imported, and most never are
 
-# Container images often set it; then every process would compile what it imports anew, five seconds each time.
+# Container images often set PYTHONDONTWRITEBYTECODE. Then every process would compile anew what it imports, for some five seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: docs tables demo test test-all test-multivae check lint bench clean

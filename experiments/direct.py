@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import keys, subsets, types
+from jnf_jax import compiling, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.models import base, jnf
 from jnf_jax.networks import mlp
@@ -87,7 +87,7 @@ def build(config: jnf.Config, specs, trained: types.Params, subset: subsets.Subs
     stage = base.Stage(name="_".join((_ENTRY, *subset)), trainable=(_ENTRY,), loss=loss, prepare=prepare)
     return dataclasses.replace(
         jnf.build(config, specs),
-        init=init,
+        init=compiling.once(init),
         stages=(stage,),
         sample_posterior=jax.jit(sample, static_argnames="num_samples"),
         posterior_log_density=jax.jit(log_density),

@@ -41,13 +41,7 @@ def jit(function: Callable, **options) -> Callable:
 
     Inside another `jit` it is the plain one: there the outer program's options count.
     """
-    plain, tuned = _with_options(function, _FOR_SMALL_PRODUCTS, options)
-
-    @functools.wraps(function)
-    def call(*args, **kwargs):
-        return (plain if _is_traced((args, kwargs)) else tuned())(*args, **kwargs)
-
-    return call
+    return _compiled(function, _FOR_SMALL_PRODUCTS, options)
 
 
 def quickly(function: Callable, **options) -> Callable:
@@ -55,13 +49,7 @@ def quickly(function: Callable, **options) -> Callable:
 
     Inside another `jit` it is the plain one.
     """
-    plain, tuned = _with_options(function, _FOR_ONE_RUN, options)
-
-    @functools.wraps(function)
-    def call(*args):
-        return (plain if _is_traced(args) else tuned())(*args)
-
-    return call
+    return _compiled(function, _FOR_ONE_RUN, options)
 
 
 def once(function: Callable) -> Callable:
@@ -159,6 +147,16 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> None:
     ):
         if not os.environ.get(name.upper()):
             jax.config.update(name, value)
+
+
+def _compiled(function: Callable, compiler_options: Mapping, options: Mapping) -> Callable:
+    plain, tuned = _with_options(function, compiler_options, options)
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        return (plain if _is_traced((args, kwargs)) else tuned())(*args, **kwargs)
+
+    return call
 
 
 def _with_options(function: Callable, compiler_options: Mapping, options: Mapping) -> tuple[Callable, Callable[[], Callable]]:

@@ -9,7 +9,7 @@ import xla
 
 os.environ.setdefault("JNF_CACHE_DIR", str(pathlib.Path(tempfile.gettempdir()) / "jnf_jax_test_cache"))
 os.environ.setdefault("XLA_FLAGS", xla.flags(4))
-# What one command compiled, no other compiles again. Tests themselves seldom do: here keeping programs takes longer than it saves.
+# What one command compiled, no other compiles again. Within a test process few programs are the same: keeping them takes longer than it saves.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", os.environ["JNF_CACHE_DIR"] + "/xla")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 

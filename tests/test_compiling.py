@@ -41,9 +41,11 @@ def test_chains_transfer_nothing_from_or_to_the_host():
     assert jnp.isfinite(last).all()
 
 
-def test_static_arguments_are_told_apart():
-    scaled = compiling.jit(lambda x, *, factor: x * factor, static_argnames="factor")
+@pytest.mark.parametrize("compiled", [compiling.jit, compiling.quickly])
+def test_static_arguments_are_told_apart(compiled):
+    scaled = compiled(lambda x, *, factor: x * factor, static_argnames="factor")
     assert [float(scaled(jnp.ones(()), factor=factor)) for factor in (2, 3)] == [2, 3]
+    assert float(jax.jit(lambda x: scaled(x, factor=4))(jnp.ones(()))) == 4
 
 
 def test_a_program_that_runs_once_gives_what_a_fast_one_gives():

@@ -55,7 +55,7 @@ def build(config: Config, dim: int) -> base.Marginal:
         return {
             "log_weights": jnp.full(most, -math.log(most)),
             "loc": jax.random.normal(key, (most, dim)),
-            "whitening": jnp.broadcast_to(jnp.eye(dim), (most, dim, dim)) if full else jnp.ones((most, dim)),
+            "whitening": jnp.asarray(np.broadcast_to(np.eye(dim), (most, dim, dim)) if full else np.ones((most, dim)), float),
         }
 
     def sample(params, key, *, num_samples):

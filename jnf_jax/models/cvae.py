@@ -85,9 +85,9 @@ class Condition:
         for name in self.modalities.names:
             shape = self.modalities.features_shape(name)
             embeddings[name] = networks_base.init(self.embedding, keys.stream(key, f"embedding {name}"), shape)
-        total = (1, self.embedding.features)
-        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), total)
-        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, total))
+        shape = (1, self.embedding.features)
+        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), shape)
+        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, shape))
         return {"encoders": encoders, "embeddings": embeddings, "trunk": trunk, "head": head}
 
     def embed(self, params: types.Params, name: str, x: types.Array) -> types.Array:

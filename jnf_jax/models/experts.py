@@ -6,6 +6,7 @@ The flows f_j do not depend on the observation. They have one form, and their pa
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -48,12 +49,16 @@ class Experts:
                 shape = self.modalities.features_shape(name)
             else:
                 example = jax.ShapeDtypeStruct((1, *self.modalities.specs[name].shape), jnp.uint8)
-                projection = jax.eval_shape(lambda x, name=name: self.view(projector, name, x), example).shape
-                encoders[name] = networks_base.init(self.projected, keys.stream(key, f"projected {name}"), projection)
-                shape = networks_base.output_shape(self.projected, projection)
+                projection_shape = jax.eval_shape(lambda x, name=name: self.view(projector, name, x), example).shape
+                encoders[name] = networks_base.init(self.projected, keys.stream(key, f"projected {name}"), projection_shape)
+                shape = networks_base.output_shape(self.projected, projection_shape)
             heads[name] = networks_base.init(self.head, keys.stream(key, f"head {name}"), shape)
-        flows = compiling.quickly(jax.vmap(self.flow.init))(jax.random.split(keys.stream(key, "flows"), len(names)))
+        flows = self._init_flows(jax.random.split(keys.stream(key, "flows"), len(names)))
         return {"encoders": encoders, "heads": heads, "flows": flows}
+
+    @functools.cached_property
+    def _init_flows(self):
+        return compiling.quickly(jax.vmap(self.flow.init))
 
     def view(self, projector: types.Params, name: str, x: types.Array) -> types.Array:
         """Returns what an expert sees of x_j: x_j itself, or g_j(x_j) `[B, K]`."""

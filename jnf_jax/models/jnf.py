@@ -28,7 +28,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import compiling, configs, distributions, keys, objectives, types
+from jnf_jax import configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.flows import maf
 from jnf_jax.marginals import mixture
@@ -247,7 +247,7 @@ def init(parts: Parts, key: types.Array) -> types.Params:
         "decoders": parts.modalities.init_decoders(keys.stream(key, "decoders"), parts.config.latent_dim),
         "projector": projector,
         "experts": parts.experts.init(key, projector),
-        "marginal": compiling.quickly(parts.shared.rule.marginal.init)(keys.stream(key, "marginal")),
+        "marginal": parts.shared.rule.marginal.init(keys.stream(key, "marginal")),
         "divisors": divisors.identity(len(parts.modalities.names), parts.config.latent_dim)._asdict(),
     }
 

@@ -6,6 +6,7 @@ ELBO(X) = E_q(z|X)[ sum_j lambda_j log p(x_j | z) ] - beta KL( q(z|X) || p(z) )
 import dataclasses
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jnf_jax import distributions, keys, objectives, types
@@ -36,10 +37,10 @@ class Encoder:
     def init(self, key: types.Array) -> types.Params:
         """Returns the parameters."""
         encoders = self.modalities.init_encoders(keys.stream(key, "joint"))
-        widths = [self.modalities.features_shape(name)[-1] for name in self.modalities.names]
-        joined = (1, sum(widths) + (len(widths) if self.incomplete else 0))
-        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), joined)
-        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, joined))
+        found = [jax.ShapeDtypeStruct(self.modalities.features_shape(name), float) for name in self.modalities.names]
+        shape = jax.eval_shape(self._joined, found, jax.ShapeDtypeStruct((len(found), 1), bool)).shape
+        trunk = networks_base.init(self.trunk, keys.stream(key, "trunk"), shape)
+        head = networks_base.init(self.head, keys.stream(key, "head"), networks_base.output_shape(self.trunk, shape))
         return {"encoders": encoders, "trunk": trunk, "head": head}
 
     def encode(self, params: types.Params, data: types.Batch) -> types.Gaussian:

@@ -170,29 +170,29 @@ def init(parts: Parts, key: types.Array) -> types.Params:
     }
 
 
-def _init_bottom_up(parts: Parts, key: types.Array, features: tuple[int, ...]) -> types.Params:
-    init, of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
-    skips, seen = {}, features
+def _init_bottom_up(parts: Parts, key: types.Array, features_shape: tuple[int, ...]) -> types.Params:
+    init, shape_of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
+    skips, shape = {}, features_shape
     for number in parts.middle:
-        block = init(parts.block, keys.stream(key, "block", number), seen) if number > 1 else {}
-        hidden = of_block(seen) if number > 1 else seen
-        skips[level(number)] = {"block": block, "skip": init(parts.skip, keys.stream(key, "skip", number), hidden)}
-        seen = (1, parts.config.skip_dim)
-    block = init(parts.block, keys.stream(key, "deepest"), seen)
-    head = init(parts.head, keys.stream(key, "head"), of_block(seen))
+        block = init(parts.block, keys.stream(key, "block", number), shape) if number > 1 else {}
+        hidden_shape = shape_of_block(shape) if number > 1 else shape
+        skips[level(number)] = {"block": block, "skip": init(parts.skip, keys.stream(key, "skip", number), hidden_shape)}
+        shape = (1, parts.config.skip_dim)
+    block = init(parts.block, keys.stream(key, "deepest"), shape)
+    head = init(parts.head, keys.stream(key, "head"), shape_of_block(shape))
     return {"skips": skips, "deepest": {"block": block, "head": head}}
 
 
 def _init_level(parts: Parts, key: types.Array) -> types.Params:
-    init, of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
-    deeper = (1, parts.config.latent_dim)
-    h = of_block(deeper)
-    seen = (1, h[-1] + parts.config.skip_dim)
+    init, shape_of_block = networks_base.init, functools.partial(networks_base.output_shape, parts.block)
+    deeper_shape = (1, parts.config.latent_dim)
+    hidden_shape = shape_of_block(deeper_shape)
+    seen_shape = (1, hidden_shape[-1] + parts.config.skip_dim)
     return {
-        "top_down": init(parts.block, keys.stream(key, "top down"), deeper),
-        "prior": init(parts.head, keys.stream(key, "prior"), h),
-        "posterior": init(parts.block, keys.stream(key, "posterior"), seen),
-        "head": init(parts.head, keys.stream(key, "head"), of_block(seen)),
+        "top_down": init(parts.block, keys.stream(key, "top down"), deeper_shape),
+        "prior": init(parts.head, keys.stream(key, "prior"), hidden_shape),
+        "posterior": init(parts.block, keys.stream(key, "posterior"), seen_shape),
+        "head": init(parts.head, keys.stream(key, "head"), shape_of_block(seen_shape)),
     }
 
 

@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import configs, distributions, keys, objectives, types
+from jnf_jax import compiling, configs, distributions, keys, objectives, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base, closed_form, unimodal
 from jnf_jax.networks import base as networks_base
@@ -156,14 +156,16 @@ def build(
 def init(parts: Parts, key: types.Array) -> types.Params:
     """Returns {"bottom": .., "decoders": .., "top": messages and means, leaves `[M, ..]`, "trunk", "head", "log_scale" `[M, D_p]`}."""
     config, num = parts.config, len(parts.names)
-    of_each = lambda module, name, dim: jax.vmap(lambda key: networks_base.init(module, key, (1, dim)))(
+    of_each = lambda module, name, dim: compiling.quickly(jax.vmap(lambda key: networks_base.init(module, key, (1, dim))))(
         jax.random.split(keys.stream(key, name), num)
     )
-    message = (1, config.message_dim)
+    message_shape = (1, config.message_dim)
     top = {
         "messages": of_each(parts.message, "messages", config.private_dim),
-        "trunk": networks_base.init(parts.trunk, keys.stream(key, "trunk"), message),
-        "head": networks_base.init(parts.head, keys.stream(key, "head"), networks_base.output_shape(parts.trunk, message)),
+        "trunk": networks_base.init(parts.trunk, keys.stream(key, "trunk"), message_shape),
+        "head": networks_base.init(
+            parts.head, keys.stream(key, "head"), networks_base.output_shape(parts.trunk, message_shape)
+        ),
         "means": of_each(parts.mean, "means", config.latent_dim),
     }
     if config.top_scale is None:

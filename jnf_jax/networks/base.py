@@ -21,14 +21,14 @@ class Networks(NamedTuple):
     decoder: nn.Module  # z [B, D] -> raw outputs [B, *parameter_shape]
 
 
-def init(module: nn.Module, key: types.Array, *shapes: tuple[int, ...]) -> types.Params:
-    """Returns a module's parameters for inputs of these shapes. Modules that are equal share one compiled program."""
-    return (_compiled_init if _is_hashable(module) else _init)(module, shapes, key)
+def init(module: nn.Module, key: types.Array, shape: tuple[int, ...]) -> types.Params:
+    """Returns a module's parameters for inputs of a shape. Modules that are equal share one compiled program."""
+    return (_compiled_init if _is_hashable(module) else _init)(module, shape, key)
 
 
-def output_shape(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the shape of what a module makes of inputs of these shapes; nothing is computed."""
-    return (_cached_output_shape if _is_hashable(module) else _output_shape)(module, shapes)
+def output_shape(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of what a module makes of inputs of a shape; nothing is computed."""
+    return (_cached_output_shape if _is_hashable(module) else _output_shape)(module, shape)
 
 
 def _is_hashable(module):
@@ -39,12 +39,12 @@ def _is_hashable(module):
     return True
 
 
-def _init(module, shapes, key):
-    return module.init(key, *map(jnp.zeros, shapes))
+def _init(module, shape, key):
+    return module.init(key, jnp.zeros(shape))
 
 
-def _output_shape(module, shapes):
-    compute = lambda key: module.init_with_output(key, *map(jnp.zeros, shapes))[0]
+def _output_shape(module, shape):
+    compute = lambda key: module.init_with_output(key, jnp.zeros(shape))[0]
     return jax.eval_shape(compute, jax.random.key(0)).shape
 
 

@@ -136,7 +136,7 @@ def sample(
       left False).
     """
     warmup_key, chain_key = jax.random.split(key)
-    states = jax.vmap(lambda data, z: jax.vmap(lambda z: blackjax.hmc.init(z, lambda z: target(data, z)))(z))(data, starts)
+    states = blackjax.mcmc.hmc.HMCState(starts, jnp.full(starts.shape[:2], -jnp.inf, starts.dtype), jnp.zeros_like(starts))
     move = _transition(target, data, config)
     num_windows = max(1, round(config.num_warmup / _WINDOW)) if config.adapt else 1
     length = -(-config.num_warmup // num_windows)
@@ -155,12 +155,13 @@ def sample(
     )
 
     def iterate(i, carry):
-        # Warm-up and what comes after it are one loop, so that the chains' step is compiled once.
+        # Warm-up and what comes after it are one loop, so that the chains' step is compiled once. Before them a step of size 0 is accepted for
+        # certain, from a density of 0, and brings the density and the gradient where the chains start.
         states, tuning, trace = carry
-        states, info = move(keys[i], states, tuning.step_size, tuning.variance)
+        states, info = move(keys[jnp.maximum(i, 0)], states, tuning.step_size, tuning.variance, i >= 0)
         if config.adapt:
             tune = lambda tuning: _tune(tuning, i, length, num_warmup, info, states.position, config.target_acceptance)
-            tuning = jax.lax.cond(i < num_warmup, tune, lambda tuning: tuning, tuning)
+            tuning = jax.lax.cond((i >= 0) & (i < num_warmup), tune, lambda tuning: tuning, tuning)
         after = jnp.maximum(i - num_warmup, 0)  # what warm-up writes is overwritten
         trace = _Trace(
             positions=trace.positions.at[after // config.thinning].set(states.position),
@@ -170,7 +171,7 @@ def sample(
         )
         return states, tuning, trace
 
-    states, tuning, trace = jax.lax.fori_loop(0, len(keys), iterate, (states, tuning, trace))
+    states, tuning, trace = jax.lax.fori_loop(-1, len(keys), iterate, (states, tuning, trace))
     # draws [N, B, C, D] -> [C N, B, D]: the chains' last draws come first, so that few draws come from different chains
     draws = trace.positions[::-1].swapaxes(1, 2).reshape(-1, starts.shape[0], starts.shape[2])[:num_samples]
     info = _info(trace.log_density, trace.acceptance, trace.divergences, tuning.step_size)
@@ -223,7 +224,10 @@ def by_chain(draws: types.Array, num_chains: int) -> types.Array:
 
 
 def _transition(target: Target, data: Any, config: Config):
-    """Returns one iteration of all chains: (key, states, step_size `[B]`, variance `[B, D]`) -> (states, info)."""
+    """Returns one iteration of all chains: (key, states, step_size `[B]`, variance `[B, D]`, moving) -> (states, info).
+
+    Where it is not moving, it takes one step of size 0.
+    """
     kernel = blackjax.hmc.build_kernel()
 
     def one(key, state, data, step_size, variance, num_steps):
@@ -232,7 +236,7 @@ def _transition(target: Target, data: Any, config: Config):
     chains = jax.vmap(one, in_axes=(0, 0, None, None, None, None))
     observations = jax.vmap(chains, in_axes=(0, 0, 0, 0, 0, None))
 
-    def move(key, states, step_size, variance):
+    def move(key, states, step_size, variance, moving):
         count_key, chain_key = jax.random.split(key)
         num_steps = jnp.asarray(config.max_leapfrog_steps)
         if config.trajectory is not None:
@@ -241,7 +245,7 @@ def _transition(target: Target, data: Any, config: Config):
         if config.jitter:
             num_steps = jax.random.randint(count_key, (), 1, num_steps + 1)
         keys = jax.random.split(chain_key, states.position.shape[:2])
-        return observations(keys, states, data, step_size, variance, num_steps)
+        return observations(keys, states, data, jnp.where(moving, step_size, 0), variance, jnp.where(moving, num_steps, 1))
 
     return move
 

@@ -308,13 +308,13 @@ def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:
 
 
 def _initial_state(stage, params, optimizer) -> FitState:
-    def build(params):
-        train = initial_train_state(stage, params, optimizer)
+    def build(trainable):
+        train = initial_train_state(stage, trainable, optimizer)
         return FitState(
             train, best=_copy(train.trainable), best_loss=jnp.full((), jnp.inf), since_best=jnp.zeros((), jnp.int32)
         )
 
-    return compiling.once(build)(params)
+    return compiling.once(build)({name: params[name] for name in stage.trainable if name in params})
 
 
 @jax.jit
@@ -325,7 +325,7 @@ def _copy(tree):
 
 def _local(tree):
     """Returns whole arrays on this process's first device, what every function outside training takes."""
-    return jax.device_put(sharding.on_host(tree))
+    return jax.device_put(sharding.on_host(tree), may_alias=False)
 
 
 def _judge(state: FitState, loss: types.Array, config: Config) -> FitState:

@@ -1,4 +1,4 @@
-"""Running the commands as a user does: in processes of their own."""
+"""Running the commands as a user does: in processes other than the tests'."""
 
 import json
 import os

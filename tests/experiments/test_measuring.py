@@ -119,6 +119,9 @@ def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
     assert len(result["gap"]["by_size"]["2"]["values"]) == 10
     assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
+    direct = json.loads((whole / "product_gap" / "direct.json").read_text())
+    assert set(direct["score"]["by_size"]) == {"2"}
+    assert direct["gap"]["by_size"]["2"]["mean"] == 0
     wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
     assert wrong.returncode == 2
     assert "Expected arms of" in wrong.stderr

@@ -158,7 +158,7 @@ def test_an_unknown_precision_is_refused():
 
 
 def test_networks_of_one_form_are_traced_as_often_as_one():
-    """Each would be compiled as well."""
+    """Whatever is traced is compiled."""
     traced = []
 
     class Counted(nn.Module):
@@ -180,15 +180,16 @@ def test_networks_of_one_form_are_traced_as_often_as_one():
     assert times(6, 5) == times(2, 4) == 2  # for its shape, and for its parameters
 
 
-def test_a_module_that_cannot_be_told_from_others_has_parameters_too():
-    class Listed(nn.Module):
-        widths: list
+@pytest.mark.parametrize("widths", [(3,), [3]])
+def test_modules_that_can_be_hashed_and_others_have_the_parameters_that_flax_gives_them(widths):
+    class Own(nn.Module):
+        widths: object
 
         @nn.compact
         def __call__(self, x):
             return nn.Dense(self.widths[0])(x)
 
-    module, key = Listed([3]), jax.random.key(0)
+    module, key = Own(widths), jax.random.key(0)
     expected = module.init(key, jnp.zeros((1, 2)))
     jax.tree.map(np.testing.assert_array_equal, base.init(module, key, (1, 2)), expected)
     assert base.output_shape(module, (1, 2)) == (1, 3)
