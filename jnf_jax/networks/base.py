@@ -5,7 +5,7 @@ an encoder, the likelihood's link behind a decoder. A linen module of the user's
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -26,6 +26,11 @@ def init(module: nn.Module, key: types.Array, shape: tuple[int, ...]) -> types.P
     return (_compiled_init if _is_hashable(module) else _init)(module, shape, key)
 
 
+def apply(module: nn.Module, variables: types.Params, x: types.Array) -> Any:
+    """Returns what a module makes of an input. Modules that are equal are traced once."""
+    return (_jitted_apply if _is_hashable(module) else _apply)(module, variables, x)
+
+
 def output_shape(module: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Returns the shape of what a module makes of inputs of a shape; nothing is computed."""
     return (_cached_output_shape if _is_hashable(module) else _output_shape)(module, shape)
@@ -43,11 +48,16 @@ def _init(module, shape, key):
     return module.init(key, jnp.zeros(shape))
 
 
+def _apply(module, variables, x):
+    return module.apply(variables, x)
+
+
 def _output_shape(module, shape):
     compute = lambda key: module.init_with_output(key, jnp.zeros(shape))[0]
     return jax.eval_shape(compute, jax.random.key(0)).shape
 
 
+_jitted_apply = jax.jit(_apply, static_argnums=0)
 _compiled_init = compiling.quickly(_init, static_argnums=(0, 1))
 _cached_output_shape = functools.lru_cache(maxsize=256)(_output_shape)
 

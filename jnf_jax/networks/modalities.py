@@ -113,9 +113,9 @@ class Modalities:
 
     def _apply(self, module: nn.Module, variables: types.Params, x: types.Array) -> types.Array:
         if self.precision == "float32":
-            return module.apply(variables, x)
+            return networks_base.apply(module, variables, x)
         low = functools.partial(jax.tree.map, lambda leaf: leaf.astype(self.precision))
-        return module.apply(low(variables), low(x)).astype(x.dtype)
+        return networks_base.apply(module, low(variables), low(x)).astype(x.dtype)
 
     def _input_shape(self, name: str) -> tuple[int, ...]:
         return (1, *self.specs[name].input_shape)

@@ -4,7 +4,6 @@ A step's randomness depends on the stage's key and the step's number alone, and 
 continued from any step is bit for bit the run that was never stopped.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -67,32 +66,34 @@ def make_train_call(
         num_examples = len(jax.tree.leaves(data)[0])
         per_epoch = max(1, num_examples // batch_size)
 
-        def permutation(step):
+        def permutation(key, step):
             return permuted(key, step // per_epoch, num_examples)
 
-        def drawn(step, order):
+        def drawn(step, order, key, data):
             position = step % per_epoch
-            order = jax.lax.cond(position == 0, lambda: permutation(step), lambda: order)
+            order = jax.lax.cond(position == 0, lambda: permutation(key, step), lambda: order)
             rows = jax.lax.dynamic_slice(order, (position * batch_size,), (batch_size,))
             return order, jax.tree.map(lambda leaf: leaf[rows], data)
 
-        def one_step(state, order):
+        @jax.jit  # traced once, for its report's shapes and in the loop
+        def one_step(state, order, frozen, key, data):
             if streamed:
                 batch = jax.tree.map(lambda leaf: leaf[state.step % num_steps], data)
             else:
-                order, batch = drawn(state.step, order)
+                order, batch = drawn(state.step, order, key, data)
             batch = jax.lax.with_sharding_constraint(batch, sharding.over_batch(mesh))
             state, report = _update(stage, optimizer, state, frozen, keys.stream(key, "step", state.step), batch, total_steps)
             return jax.lax.with_sharding_constraint(state, sharding.of_state(mesh, state)), order, report
 
         def add_step(_, carry):
             *carry, total = carry
-            *carry, report = one_step(*carry)
+            *carry, report = one_step(*carry, frozen, key, data)
             return *carry, jax.tree.map(jnp.add, total, report)
 
         num = num_steps if num is None else num
-        order = () if streamed else permutation(state.step)
-        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one_step, state, order)[-1])
+        order = () if streamed else permutation(key, state.step)
+        report = jax.eval_shape(one_step, state, order, frozen, key, data)[-1]
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), report)
         state, _, total = jax.lax.fori_loop(0, num, add_step, (state, order, nothing))
         return state, jax.tree.map(lambda leaf: leaf / num, total)
 
@@ -137,10 +138,8 @@ def _update(stage, optimizer, state: TrainState, frozen, key, batch, total_steps
     (loss, metrics), gradient = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
     norm = optax.tree.norm(gradient)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) & (state.failed_step < 0)
-    trainable, opt_state = jax.lax.platform_dependent(
-        finite, gradient, state.trainable, state.opt_state, state.rate_scale,
-        cpu=functools.partial(_moved_by_branches, optimizer), default=functools.partial(_moved, optimizer),
-    )  # fmt: skip
+    moved = _moved_by_branches if jax.default_backend() == "cpu" else _moved
+    trainable, opt_state = moved(optimizer, finite, gradient, state.trainable, state.opt_state, state.rate_scale)
     return TrainState(
         step=state.step + 1,
         trainable=trainable,
