@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
 _MOST_BYTES = 2**28  # of a JSON file; a larger one is none of ours
 
@@ -148,7 +147,7 @@ class Directory:
                 content = self._manifest(step)
                 self._check_about(content, step)
                 check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
-                state = ocp.load(self._folder(step), like)
+                state = _orbax().load(self._folder(step), like)
                 if content.get("values") in (None, digest(state)):
                     return state
                 trouble = f"{self._folder(step)} holds other values than were saved"
@@ -227,10 +226,10 @@ class Directory:
                 _remove(left)
             _remove(self._manifest_path(step))  # from here to the end this step does not exist
             _remove(folder)
-            context = ocp.Context()
+            context = _orbax().Context()
             context.array.saving.use_compression = False  # weights do not shrink, and training wants the cores
             with context:
-                ocp.save(folder, state)
+                _orbax().save(folder, state)
             content = {
                 "step": step,
                 "loss": None if loss is None or not math.isfinite(loss) else loss,
@@ -323,6 +322,13 @@ class Directory:
         if content.get("step", step) != step:
             raise DamagedError(f"{path} is that of step {content['step']}")
         return content
+
+
+def _orbax() -> Any:
+    """Returns Orbax; importing it takes a sixth of a start, for which a program that draws from weights at hand need not wait."""
+    from orbax.checkpoint import v1
+
+    return v1
 
 
 def write_alone() -> None:

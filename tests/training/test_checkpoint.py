@@ -135,7 +135,7 @@ def test_a_state_that_cannot_be_written_is_told_and_the_next_one_is_tried(tmp_pa
     directory.save(state(1), step=1)
     directory.wait()
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.ocp, "save", lambda folder, tree: (folder.mkdir(), no_room()))
+        patch.setattr(checkpoint._orbax(), "save", lambda folder, tree: (folder.mkdir(), no_room()))
         directory.save(state(2), step=2)
         with pytest.raises(checkpoint.SaveError, match="No space left on device"):
             directory.wait()
