@@ -40,6 +40,17 @@ def test_a_file_that_does_not_run_is_one_clear_line(tmp_path, monkeypatch, conte
         experiment.find("mine.py")
 
 
+def test_a_file_that_is_not_there_or_has_no_config_is_named(tmp_path, monkeypatch):
+    from experiments import experiment
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"got no file at 'other.py'"):
+        experiment.find("other.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ValueError, match="exports CONFIG"):
+        experiment.find("empty.py")
+
+
 def test_a_config_anywhere_is_trained_and_read_back(tmp_path):
     import numpy as np
 
@@ -53,10 +64,6 @@ def test_a_config_anywhere_is_trained_and_read_back(tmp_path):
     config = experiment.load(tmp_path / "run")
     assert config.data.specs["b"].shape == (3,)
     assert command("sample", "--workdir", "run", "--observe", "a", cwd=tmp_path).returncode == 0
-    missing = command("train", "other.py", "--workdir", "run", cwd=tmp_path)
-    assert "got no file at 'other.py'" in missing.stderr
-    (tmp_path / "empty.py").write_text("")
-    assert "exports CONFIG" in command("train", "empty.py", "--workdir", "run", cwd=tmp_path).stderr
 
 
 OWN = """

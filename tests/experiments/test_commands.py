@@ -10,7 +10,7 @@ import time
 import pytest
 from scripts import ROOT, SHORT, digest, environment, run
 
-from experiments import experiment, train
+from experiments import evaluate, experiment, train
 
 
 def test_the_folder_explains_itself(whole):
@@ -69,6 +69,20 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
     assert saved == rows[-1]["step"]
 
 
+@pytest.fixture
+def end(monkeypatch, capsys):
+    """Runs a command's `main` in this process; returns its exit code and all that it said."""
+
+    def ended(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            experiment.main(main)
+        return ended.value.code, "".join(capsys.readouterr())
+
+    return ended
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -96,14 +110,10 @@ def test_sigterm_ends_with_the_state_saved(tmp_path):
         (["--seed", "3", "linear_gaussian/jnf", "--workdir", "{new}"], "The experiment comes first"),
     ],
 )
-def test_mistakes_get_one_clear_line(whole, tmp_path, monkeypatch, capsys, arguments, message):
-    filled = [a.format(new=tmp_path / "new", whole=whole) for a in arguments]
-    monkeypatch.setattr(sys, "argv", ["train", *filled])
-    monkeypatch.setenv("COLUMNS", "200")
-    with pytest.raises(SystemExit) as ended:
-        experiment.main(train.main)
-    assert ended.value.code == 2
-    assert message in "".join(capsys.readouterr())
+def test_mistakes_get_one_clear_line(whole, tmp_path, end, arguments, message):
+    code, said = end(train.main, *(a.format(new=tmp_path / "new", whole=whole) for a in arguments))
+    assert code == 2
+    assert message in said
     assert not (tmp_path / "new").exists()
 
 
@@ -154,8 +164,9 @@ def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp
                 check()
 
 
-def test_help_shows_what_people_set_first():
-    out = run("train", "polydigits/jnf", "--help").stdout
+def test_help_shows_what_people_set_first(end):
+    code, out = end(train.main, "polydigits/jnf", "--help")
+    assert not code
     for text in (
         "--workdir",
         "--model.beta",
@@ -169,8 +180,9 @@ def test_help_shows_what_people_set_first():
     assert len(out.splitlines()) < 75
 
 
-def test_help_all_lists_every_field_with_its_meaning():
-    out = run("train", "polydigits/jnf", "--help-all").stdout
+def test_help_all_lists_every_field_with_its_meaning(end):
+    code, out = end(train.main, "polydigits/jnf", "--help-all")
+    assert not code
     for text in (
         "--workdir",
         "--overwrite",
@@ -199,24 +211,22 @@ def test_two_writers_are_refused(whole):
         holder.kill()
 
 
-def test_an_unfinished_run_is_not_evaluated(tmp_path):
-    result = run("evaluate", "--workdir", tmp_path, check=False)
-    assert result.returncode == 2
-    assert "Expected a run's folder" in result.stderr
+def test_an_unfinished_run_is_not_evaluated(tmp_path, end):
+    code, said = end(evaluate.main, "--workdir", tmp_path)
+    assert code == 2
+    assert "Expected a run's folder" in said
 
 
-def test_an_experiment_without_a_quick_size_says_so(tmp_path):
-    result = run("train", "polydigits/jnf", "--workdir", tmp_path, "--quick", check=False)
-    assert result.returncode == 2
-    assert "quick as it is" in result.stderr
+def test_an_experiment_without_a_quick_size_says_so(tmp_path, end):
+    code, said = end(train.main, "polydigits/jnf", "--workdir", tmp_path, "--quick")
+    assert code == 2
+    assert "quick as it is" in said
 
 
-def test_a_data_set_without_its_raw_files_names_them(tmp_path):
-    settings = {**environment(), "JNF_DATA_DIR": str(tmp_path / "none"), "JNF_CACHE_DIR": str(tmp_path / "cache")}
-    result = subprocess.run(
-        [sys.executable, "-m", "experiments.train", "polymnist/jnf", "--workdir", str(tmp_path / "run"), "--quick"],
-        cwd=ROOT, env=settings, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert result.returncode == 2
-    assert "none/polymnist/PolyMNIST.zip" in result.stderr
-    assert "zenodo" in result.stderr
+def test_a_data_set_without_its_raw_files_names_them(tmp_path, monkeypatch, end):
+    monkeypatch.setenv("JNF_DATA_DIR", str(tmp_path / "none"))
+    monkeypatch.setenv("JNF_CACHE_DIR", str(tmp_path / "cache"))
+    code, said = end(train.main, "polymnist/jnf", "--workdir", tmp_path / "run", "--quick")
+    assert code == 2
+    assert "none/polymnist/PolyMNIST.zip" in said
+    assert "zenodo" in said
