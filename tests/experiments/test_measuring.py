@@ -121,7 +121,7 @@ def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
     direct = json.loads((whole / "product_gap" / "direct.json").read_text())
     assert set(direct["score"]["by_size"]) == {"2"}
-    assert direct["gap"]["by_size"]["2"]["mean"] == 0
+    assert direct["gap"]["by_size"]["2"]["mean"] == pytest.approx(0, abs=1e-3)  # its scores are computed in another program
     wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
     assert wrong.returncode == 2
     assert "Expected arms of" in wrong.stderr
