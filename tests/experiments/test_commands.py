@@ -95,6 +95,7 @@ def end(monkeypatch, capsys):
         (["linear_gaussian/jnf", "--workdir", "{new}", "--checkpoint-minutes", "-1"], "--checkpoint-minutes of more than 0"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--keep-every", "0"], "keep_every of at least 1"),
         (["linear_gaussian/jnf"], "got no --workdir"),
+        (["other.py", "--workdir", "{new}"], "got no file at 'other.py'"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--data.num-train", "40"], "at least one batch of 500"),
         (["linear_gaussian/jnf", "--workdir", "{new}", "--init-from", "{whole}"], "got others of"),
         (

@@ -111,14 +111,15 @@ def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
 def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
              "--num-prior", "50", "--subsets", "sizes:2", "--results", tmp_path]  # fmt: skip
-    out = run("product_gap", "--workdir", whole, "--arms", "published", "direct", *small).stdout
+    out = run("product_gap", "--workdir", whole, "--arms", "published", "default", "direct", *small).stdout
     assert "Products of experts, by size of the subset" in out
-    (kept,) = tmp_path.rglob("published/seed_0.json")
-    result = json.loads(kept.read_text())
-    assert result == json.loads((whole / "product_gap" / "published.json").read_text())
-    assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
-    assert len(result["gap"]["by_size"]["2"]["values"]) == 10
-    assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
+    for arm in ("published", "default"):
+        (kept,) = tmp_path.rglob(f"{arm}/seed_0.json")
+        result = json.loads(kept.read_text())
+        assert result == json.loads((whole / "product_gap" / f"{arm}.json").read_text())
+        assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
+        assert len(result["gap"]["by_size"]["2"]["values"]) == 10
+        assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
     direct = json.loads((whole / "product_gap" / "direct.json").read_text())
     assert set(direct["score"]["by_size"]) == {"2"}
     assert direct["gap"]["by_size"]["2"]["mean"] == pytest.approx(0, abs=1e-3)  # its scores are computed in another program
