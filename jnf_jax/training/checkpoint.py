@@ -105,6 +105,8 @@ class Directory:
     def steps(self) -> list[int]:
         """Returns the finished steps, oldest first; nothing in them is checked here."""
         self.settle()
+        if _executor is not None:  # a training that was interrupted in this process may have left a write under way
+            _executor.submit(lambda: None).result()
         return sorted(int(p.stem) for p in self.path.glob("*.json") if _is_step(p.stem))
 
     def save(self, state: Any, *, step: int, loss: float | None = None) -> None:

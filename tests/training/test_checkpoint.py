@@ -3,6 +3,7 @@ import errno
 import json
 import os
 import subprocess
+import threading
 from typing import NamedTuple
 
 import jax
@@ -185,3 +186,19 @@ def test_what_is_set_aside_is_named_so_that_all_processes_can_be_told(tmp_path):
     name = directory.set_aside()
     assert json.loads(json.dumps(name)) == name == "joint.damaged"
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_write_that_an_interrupted_training_left_under_way_is_waited_for(tmp_path, monkeypatch):
+    began, may_end = threading.Event(), threading.Event()
+    save = checkpoint._orbax().save
+
+    def slow(*args):
+        began.set()
+        assert may_end.wait(60)
+        save(*args)
+
+    monkeypatch.setattr(checkpoint._orbax(), "save", slow)
+    checkpoint.Directory(tmp_path).save(state(1), step=1)  # by a call that ended in an exception
+    assert began.wait(60)
+    threading.Timer(0.5, may_end.set).start()
+    assert checkpoint.Directory(tmp_path).newest() == 1
