@@ -46,9 +46,9 @@ class Config(configs.Component):
     Attributes:
       latent_dim: D.
       beta: weight of the KL term in stage 1.
-      initial_beta: weight that stage 1 begins with, to come down to `beta` by equal factors: codes are laid out while only what matters most
-        is worth its nats, and not torn apart by details learnt first; None: `beta` all along.
-      annealing: share of stage 1's steps that the descent takes.
+      initial_beta: weight of the KL term at the start of stage 1. It moves geometrically to `beta`. Above `beta`, coarse structure is learnt
+        first; below it, small details are not ignored. None: `beta` throughout.
+      annealing: share of stage 1's steps over which the weight moves.
       rescale: whether each modality's likelihood is weighted by max_k dim(x_k) / dim(x_j) in stage 1.
       scale_transform: `softplus` or `exp`: how encoders make a scale positive.
       network: encoder and decoder of every modality (`networks.mlp`, `networks.conv`, `networks.resnet`).

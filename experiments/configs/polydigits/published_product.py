@@ -1,4 +1,4 @@
-"""JNF on polydigits with the published product of experts, prod q_j / p(z)^(|S|-1), and draws of N(0, I); shares the demo's training.
+"""JNF on polydigits with the published product of experts, prod q_j / p(z)^(|S|-1), and draws of N(0, I); can share the demo's training (the committed results did not).
 
 python -m experiments.train polydigits/published_product --workdir runs/published --init-from runs/demo --init-stages joint experts
 """
