@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import tyro
 
 from experiments import experiment, listing, report, sweep
-from jnf_jax.training import checkpoint
+from jnf_jax.training import files
 
 MODELS = ("jnf", "jnf_cl", "jnf_dcca", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
 
@@ -75,8 +75,8 @@ def show(arguments: Arguments) -> None:
     folder = arguments.runs / arguments.data
     runs = [folder / model / f"seed_{seed}" for model in arguments.models for seed in arguments.seeds]
     groups = report.grouped([report.load(run) for run in runs if (run / "evaluation.json").exists()])
-    checkpoint.write_text(folder / "comparison.md", report.markdown(groups) + "\n")
-    checkpoint.write_text(folder / "comparison.html", report.page(groups))
+    files.write_text(folder / "comparison.md", report.markdown(groups) + "\n")
+    files.write_text(folder / "comparison.html", report.page(groups))
     figure = draw(groups)
     temporary = folder / "comparison.tmp"
     figure.savefig(temporary, dpi=130, format="png")

@@ -23,7 +23,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, stages, writers
+from jnf_jax.training import files, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def main() -> int:
             chains = result.setdefault("hmc", {})
             for long in long_chains(arguments, config, chains.get("long_chains", {})):
                 chains["long_chains"] = long
-                checkpoint.write_json(path, result)  # a subset takes minutes: none is lost
+                files.write_json(path, result)  # a subset takes minutes: none is lost
         else:
             found = parts.Parts(path.with_suffix(".parts.json"), _asked(arguments))
             known, result = result, evaluate(arguments, config, found)
@@ -99,7 +99,7 @@ def main() -> int:
                 result["hmc"]["long_chains"] = long
             if "fid" in known and known.get("split", "test") == arguments.split:
                 result.setdefault("fid", known["fid"])
-            checkpoint.write_json(path, result)
+            files.write_json(path, result)
             found.remove()
     tables.show(result)
     print(f"written: {path}")

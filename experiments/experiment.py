@@ -37,7 +37,7 @@ from jnf_jax import compiling, configs
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, sharded, writers
+from jnf_jax.training import checkpoint, files, fit, sharded, writers
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
 _OF_THE_DISK = (
@@ -196,8 +196,8 @@ def create(workdir: pathlib.Path, config: Config) -> None:
     """
     configs.from_json(configs.to_json(config))
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_json(workdir / "config.json", configs.to_json(config))
-    checkpoint.write_json(workdir / "environment.json", _environment() | {"config_sha256": _sum(configs.to_json(config))})
+    files.write_json(workdir / "config.json", configs.to_json(config))
+    files.write_json(workdir / "environment.json", _environment() | {"config_sha256": _sum(configs.to_json(config))})
 
 
 def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
@@ -234,7 +234,7 @@ def load(workdir: pathlib.Path) -> Config:
     if not _present(path):
         raise ValueError(f"Expected a run's folder with a config.json, got {workdir}.")
     try:
-        value = checkpoint.read_json(path)
+        value = files.read_json(path)
         if not isinstance(config := configs.from_json(value), Config):
             raise ValueError(f"{path} holds no experiment")
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RecursionError) as error:
@@ -288,7 +288,7 @@ def main(function) -> None:
     try:
         sys.exit(function())
     except ValueError as error:
-        if isinstance(error, checkpoint.DamagedError) and not str(error).startswith("Expected"):
+        if isinstance(error, files.DamagedError) and not str(error).startswith("Expected"):
             error = f"Expected whole files, got a damaged one: {error}."
         if not str(error).startswith("Expected"):
             raise
@@ -346,6 +346,6 @@ def _sum(value: Any) -> str:
 def _recorded_sum(workdir: pathlib.Path) -> str | None:
     """Returns the sha256 of the config that a run was begun with, None where nothing tells it."""
     try:
-        return checkpoint.read_json(workdir / "environment.json")["config_sha256"]
-    except (checkpoint.DamagedError, KeyError, TypeError, IndexError):
+        return files.read_json(workdir / "environment.json")["config_sha256"]
+    except (files.DamagedError, KeyError, TypeError, IndexError):
         return None

@@ -15,7 +15,7 @@ import tyro
 
 from experiments import experiment, model_card
 from jnf_jax import configs
-from jnf_jax.training import checkpoint, hub, stages, weights
+from jnf_jax.training import checkpoint, files, hub, stages, weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,17 +66,17 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     except OSError as error:
         raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
     weights.save(unfinished, params, config=config.model, specs=model.specs)
-    checkpoint.write_json(unfinished / "config.json", configs.to_json(config))
+    files.write_json(unfinished / "config.json", configs.to_json(config))
     if evaluation is not None:
-        checkpoint.write_json(unfinished / "evaluation.json", evaluation)
+        files.write_json(unfinished / "evaluation.json", evaluation)
     packages = (environment or {}).get("packages", {})
     card = model_card.write(unfinished, config, model.specs, params, packages, evaluation)
-    checkpoint.write_text(unfinished / model_card.NAME, card)
+    files.write_text(unfinished / model_card.NAME, card)
     unfinished.replace(output)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
-    return checkpoint.read_object(path) if path.exists() else None
+    return files.read_object(path) if path.exists() else None
 
 
 if __name__ == "__main__":

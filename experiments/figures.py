@@ -23,7 +23,7 @@ from jnf_jax.data import source
 from jnf_jax.metrics import codes as codes_lib
 from jnf_jax.metrics import coherence
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, stages
+from jnf_jax.training import files, stages
 
 LAST = "any_to_any"  # written after all others
 _DPI = 160
@@ -96,7 +96,7 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
         modality = arguments.modality or next(iter(runs[0].model.specs))
         name = "self_reconstruction"
         figure, result = comparisons.self_reconstruction(runs, key, data, modality)
-        checkpoint.write_json(folder / f"{name}.json", result)
+        files.write_json(folder / f"{name}.json", result)
         print(json.dumps(result, indent=1))
     _save(figure, folder / f"{name}.png")
     return 0

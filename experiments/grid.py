@@ -18,7 +18,7 @@ import rich.table
 import tyro
 
 from experiments import evaluate, experiment, parts, sweep
-from jnf_jax.training import checkpoint
+from jnf_jax.training import files
 
 _SPLIT = "validation"
 
@@ -66,11 +66,11 @@ def main() -> int:
         for commands in commands_of.values():
             sweep.run(*commands)
         found = summary({point: parts.known(folder / point / evaluate.FILES[_SPLIT]) for point in commands_of})
-        checkpoint.write_json(folder / "grid.json", found)
+        files.write_json(folder / "grid.json", found)
         if arguments.results is not None:
             target = arguments.results / arguments.data / "grid" / f"{model}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_json(target, found)
+            files.write_json(target, found)
         show(model, found)
     return 0
 

@@ -24,7 +24,7 @@ from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import inference_gap
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, stages, writers
+from jnf_jax.training import files, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def main() -> int:
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name != "workdir"}
         found = parts.Parts(path.with_name("inference_gap.parts.json"), asked)
         result = measure(arguments, model, params, data, found, progress)
-        checkpoint.write_json(path, result | {"seconds": found.seconds})
+        files.write_json(path, result | {"seconds": found.seconds})
         found.remove()
     show(result)
     print(f"written: {path}")

@@ -9,7 +9,7 @@ import jnf_jax
 from experiments import experiment
 from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
-from jnf_jax.training import checkpoint, weights
+from jnf_jax.training import files, weights
 
 NAME = "README.md"
 
@@ -48,7 +48,7 @@ def write(
         if evaluation
         else "Nothing yet: `jnf-jax evaluate` measures it.",
         "## Files",
-        table(["file", "sha256"], [[f"`{path.name}`", f"`{checkpoint.sha256(path)}`"] for path in sorted(folder.iterdir())]),
+        table(["file", "sha256"], [[f"`{path.name}`", f"`{files.sha256(path)}`"] for path in sorted(folder.iterdir())]),
         "## Versions",
         table(["package", "version"], [["jnf_jax", jnf_jax.__version__], *map(list, packages.items())]),
     ]

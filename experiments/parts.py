@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jnf_jax import subsets
-from jnf_jax.training import checkpoint, writers
+from jnf_jax.training import files, writers
 
 
 class Parts:
@@ -26,7 +26,7 @@ class Parts:
         found = known(path)
         done, before = found.get("done"), found.get("seconds")
         same = found.get("asked") == self._asked and isinstance(done, dict) and isinstance(before, int | float)
-        self._done = done if same and found.get("sha256") == checkpoint.json_sum(done) else {}
+        self._done = done if same and found.get("sha256") == files.json_sum(done) else {}
         self._before = before if self._done else 0.0
         self._begun = time.monotonic()
 
@@ -39,10 +39,8 @@ class Parts:
         """Returns a part as JSON values: the one that was found before, else what `measure()` finds."""
         if name not in self._done:
             self._done[name] = _as_json(measure())
-            sha256 = checkpoint.json_sum(self._done)
-            checkpoint.write_json(
-                self._path, {"asked": self._asked, "seconds": self.seconds, "sha256": sha256, "done": self._done}
-            )
+            sha256 = files.json_sum(self._done)
+            files.write_json(self._path, {"asked": self._asked, "seconds": self.seconds, "sha256": sha256, "done": self._done})
         return self._done[name]
 
     def by_subset(
@@ -67,8 +65,8 @@ def known(path: pathlib.Path) -> dict:
     if not path.exists() and not path.is_symlink():
         return {}
     try:
-        return checkpoint.read_object(path)
-    except checkpoint.DamagedError as error:
+        return files.read_object(path)
+    except files.DamagedError as error:
         aside = path.with_name(f"{path.name}.damaged")
         path.rename(aside)
         print(f"warning: {error}; it is now {aside.name}, and is made again", file=sys.stderr)

@@ -25,7 +25,7 @@ from experiments import direct, evaluate, experiment, measures, parts
 from jnf_jax import keys, subsets, types
 from jnf_jax.metrics import classifiers, coherence, subset_score
 from jnf_jax.models import base, jnf
-from jnf_jax.training import checkpoint, stages, writers
+from jnf_jax.training import files, stages, writers
 
 ARMS = {
     "published": {"product_rule": "prior", "outside": 1e-3},
@@ -99,7 +99,7 @@ def main() -> int:
             found[arm]["seconds"] = kept.seconds
             for target in (path, *_copies(arguments, config, arm)):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                checkpoint.write_json(target, found[arm])
+                files.write_json(target, found[arm])
             kept.remove()
     show(found)
     return 0

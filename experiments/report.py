@@ -19,7 +19,7 @@ import tyro
 
 from experiments import experiment, pages, tables
 from jnf_jax import configs
-from jnf_jax.training import checkpoint
+from jnf_jax.training import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def main() -> int:
         print(markdown(groups))
         return 0
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(arguments.output, page(groups))
+    files.write_text(arguments.output, page(groups))
     print(f"written: {arguments.output}")
     return 0
 
@@ -106,7 +106,7 @@ def load(folder: pathlib.Path) -> Run:
         path = folder / f"{name}.json"
         if not path.exists():
             raise ValueError(f"Expected an evaluated run with a {name}.json, got {folder}.")
-        parts[name] = checkpoint.read_object(path)
+        parts[name] = files.read_object(path)
     if "log_likelihood" not in parts["evaluation"]:
         raise ValueError(
             f"Expected a whole evaluation in {folder}, got one of {sorted(parts['evaluation'])}: evaluate the run."

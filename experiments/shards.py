@@ -22,7 +22,7 @@ from experiments import experiment
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes
-from jnf_jax.training import checkpoint, stages
+from jnf_jax.training import files, stages
 
 _ASKED = b"asked"
 
@@ -135,7 +135,7 @@ def finish(job: Job, found: Plan) -> pathlib.Path:
         left.unlink()
     path = pathlib.Path(job.output) / "_manifest.json"
     counts = {"num_examples": len(found.rows), "num_left_out": found.num_of_split - len(found.rows)}
-    checkpoint.write_json(path, {"asked": found.asked, **counts, "shards": listed})
+    files.write_json(path, {"asked": found.asked, **counts, "shards": listed})
     return path
 
 

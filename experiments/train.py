@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from experiments import cluster, experiment, reporter, settings, stopping
 from jnf_jax import keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, loggers, processes, stages, writers
+from jnf_jax.training import checkpoint, files, loggers, processes, stages, writers
 
 
 def main() -> int:
@@ -212,7 +212,7 @@ def _take_over(
 ) -> None:
     """Copies finished stages of another run, as far as they are not here already, and makes them those of this run's key."""
     taken = _stages(model, names)
-    checkpoint.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
+    files.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
     for stage in taken:
         if stages.finished(workdir, stage).newest() is not None:
             continue

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-_MOST_BYTES = 2**28  # of a JSON file; a larger one is none of ours
+from jnf_jax.training import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,6 @@ class Policy:
         for name in ("keep", "keep_every"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"Expected a {name} of at least 1, got {value}.")
-
-
-class DamagedError(ValueError):
-    """What was written before is not whole any more."""
 
 
 class SaveError(ValueError):
@@ -141,7 +137,7 @@ class Directory:
 
         Raises:
           ValueError: if the saved leaves differ from those of `like` (the first one is named), or belong to something else.
-          DamagedError: as `newest`.
+          files.DamagedError: as `newest`.
         """
         self.damaged.clear()
         for step in reversed(self.steps()):
@@ -160,7 +156,7 @@ class Directory:
         """Returns the newest whole step, None where no step was ever finished.
 
         Raises:
-          DamagedError: if every step is damaged, or the newest one under a strict policy.
+          files.DamagedError: if every step is damaged, or the newest one under a strict policy.
         """
         self.damaged.clear()
         for step in reversed(self.steps()):
@@ -202,7 +198,7 @@ class Directory:
         for step in self.steps():
             try:
                 loss = self._manifest(step).get("loss")
-            except DamagedError:
+            except files.DamagedError:
                 loss = None
             folder = self._folder(step)
             size = sum(p.lstat().st_size for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else 0
@@ -238,7 +234,7 @@ class Directory:
                 "about": self._about,
                 "values": digest(state),
                 "leaves": _leaves(state),
-                "files": {name: sha256(folder / name) for name in _files(folder)},
+                "files": {name: files.sha256(folder / name) for name in _files(folder)},
             }
             _write_manifest(self._manifest_path(step), content)
         except BaseException:
@@ -252,7 +248,7 @@ class Directory:
         for step in sorted(int(p.stem) for p in self.path.glob("*.json") if _is_step(p.stem)):
             try:
                 loss = self._manifest(step).get("loss")
-            except DamagedError:
+            except files.DamagedError:
                 continue
             if step <= newest:  # later ones are of a future that was given up
                 steps.append(step)
@@ -267,11 +263,13 @@ class Directory:
     def _pass_over(self, trouble: str) -> None:
         self.damaged.append(trouble)
         if self.policy.strict:
-            raise DamagedError(f"Expected a whole checkpoint, as --restore strict asks for, got a damaged one: {trouble}.")
+            raise files.DamagedError(
+                f"Expected a whole checkpoint, as --restore strict asks for, got a damaged one: {trouble}."
+            )
 
     def _none_whole(self) -> None:
         if self.damaged:
-            raise DamagedError(
+            raise files.DamagedError(
                 f"Expected a whole checkpoint in {self.path}, got damaged ones only: {'; '.join(self.damaged)}. "
                 "The command that trained the run rebuilds it."
             )
@@ -280,7 +278,7 @@ class Directory:
         """Returns what is wrong with a step, None where it is whole."""
         try:
             content = self._manifest(step)
-        except DamagedError as error:
+        except files.DamagedError as error:
             return str(error)
         folder, expected = self._folder(step), content["files"]
         if folder.is_symlink() or not folder.is_dir():
@@ -293,7 +291,7 @@ class Directory:
         for name, known in expected.items():
             if not stat.S_ISREG((folder / name).lstat().st_mode):
                 return f"{folder / name} is no plain file"
-            if sha256(folder / name) != known:
+            if files.sha256(folder / name) != known:
                 return f"{folder / name} has changed since it was written"
         return None
 
@@ -312,17 +310,21 @@ class Directory:
 
     def _manifest(self, step: int) -> dict:
         path = self._manifest_path(step)
-        value = read_json(path)
+        value = files.read_json(path)
         if isinstance(value, dict) and set(value) == {"leaves", "files"}:  # as they were before they had a sum of their own
             content = value
-        elif isinstance(value, dict) and set(value) == {"sha256", "content"} and value["sha256"] == json_sum(value["content"]):
+        elif (
+            isinstance(value, dict)
+            and set(value) == {"sha256", "content"}
+            and value["sha256"] == files.json_sum(value["content"])
+        ):
             content = value["content"]
         else:
-            raise DamagedError(f"{path} has changed since it was written")
+            raise files.DamagedError(f"{path} has changed since it was written")
         if not (_all_of(content.get("leaves"), list) and _all_of(content.get("files"), str)):
-            raise DamagedError(f"{path} has changed since it was written")
+            raise files.DamagedError(f"{path} has changed since it was written")
         if content.get("step", step) != step:
-            raise DamagedError(f"{path} is that of step {content['step']}")
+            raise files.DamagedError(f"{path} is that of step {content['step']}")
         return content
 
 
@@ -344,46 +346,6 @@ def write_alone() -> None:
     for module in (inner, outer):
         module.process_count = lambda: 1
         module.should_skip_process_sync = lambda processes=None: True
-
-
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(value, indent=1))
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file so that a reader sees the old one or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """Returns what a JSON file holds.
-
-    Raises:
-      DamagedError: if it is no plain file or holds no JSON; the text names the file.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > _MOST_BYTES:
-            raise DamagedError(f"{path} is no plain file of JSON")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except DamagedError:
-        raise
-    except OSError as error:
-        raise DamagedError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # of Unicode, of JSON, of thousands of brackets
-        raise DamagedError(f"{path} holds no JSON: {type(error).__name__}") from error
-
-
-def read_object(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the JSON object that a file holds; errors as in `read_json`, also where it holds another value."""
-    if not isinstance(value := read_json(path), dict):
-        raise DamagedError(f"{path} holds no JSON object")
-    return value
 
 
 def digest(tree: Any) -> str | None:
@@ -438,12 +400,7 @@ def _writer() -> concurrent.futures.ThreadPoolExecutor:
 
 
 def _write_manifest(path: pathlib.Path, content: dict) -> None:
-    write_json(path, {"sha256": json_sum(json.loads(json.dumps(content))), "content": content})
-
-
-def json_sum(content: Any) -> str:
-    """Returns the sha256 of JSON values."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    files.write_json(path, {"sha256": files.json_sum(json.loads(json.dumps(content))), "content": content})
 
 
 def _reason(error: BaseException) -> str:
@@ -485,9 +442,9 @@ def check_leaves(saved: dict, expected: dict, where: str) -> None:
 def _files(folder: pathlib.Path) -> list[str]:
     """Returns everything below a folder that is no folder; links are not followed."""
     found = []
-    for root, folders, files in os.walk(folder, followlinks=False):
+    for root, folders, names in os.walk(folder, followlinks=False):
         links = [name for name in folders if (pathlib.Path(root) / name).is_symlink()]
-        found += [str((pathlib.Path(root) / name).relative_to(folder)) for name in (*files, *links)]
+        found += [str((pathlib.Path(root) / name).relative_to(folder)) for name in (*names, *links)]
     return sorted(found)
 
 
@@ -496,9 +453,3 @@ def _remove(path: pathlib.Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Returns the sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

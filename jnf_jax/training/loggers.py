@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jnf_jax.training import checkpoint, fit, writers
+from jnf_jax.training import files, fit, writers
 
 _PROJECT = "jnf_jax"
 _RUNS = "loggers.json"  # in a run's folder: logger -> its own name of the run
@@ -204,7 +204,7 @@ def _known(folder: pathlib.Path, name: str, make) -> str:
     runs = json.loads(path.read_text()) if path.exists() else {}
     if name not in runs:
         runs[name] = make()
-        checkpoint.write_json(path, runs)
+        files.write_json(path, runs)
     return runs[name]
 
 

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jnf_jax import compiling, configs, keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, fit, processes, weights
+from jnf_jax.training import checkpoint, files, fit, processes, weights
 
 _PREPARE_BATCH = 500
 _DEFAULT = checkpoint.Policy()
@@ -61,7 +61,7 @@ def train(
 
     Raises:
       ValueError: as `check`; if what the folder holds belongs to other settings, another key or other weights of the stages before.
-      checkpoint.DamagedError: if something there is damaged and the policy is strict.
+      files.DamagedError: if something there is damaged and the policy is strict.
       checkpoint.SaveError: if the last state or a finished stage could not be written.
       fit.NonFiniteError: as `fit.fit`; the weights before that step are in the folder's `failed`.
     """
@@ -164,7 +164,7 @@ def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple
     """Returns what `restore` finds, None where all is damaged and was set aside, and what was passed over."""
     try:
         return restore(), list(directory.damaged)
-    except checkpoint.DamagedError:
+    except files.DamagedError:
         if directory.policy.strict:
             raise
         lines = list(directory.damaged)

@@ -23,7 +23,7 @@ import jnf_jax
 from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint
+from jnf_jax.training import checkpoint, files
 
 WEIGHTS = "model.safetensors"
 MODEL = "model.json"
@@ -56,9 +56,9 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
         "version": jnf_jax.__version__,
         "config": configs.to_json(config),
         "specs": configs.to_json(specs),
-        "sha256": checkpoint.sha256(folder / WEIGHTS),
+        "sha256": files.sha256(folder / WEIGHTS),
     }
-    checkpoint.write_json(folder / MODEL, about | {"sum": _sum(about)})
+    files.write_json(folder / MODEL, about | {"sum": _sum(about)})
 
 
 def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ("jnf_jax",)) -> tuple[base.Model, types.Params]:
@@ -115,7 +115,7 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f"Expected the fields {list(_FIELDS)} of format {_FORMAT!r} in {folder / MODEL}, got {found!r}.")
     if (found := _sum(about)) != about["sum"]:
         raise ValueError(f"Expected the sum {about['sum']} of {folder / MODEL}, got {found}: the file is damaged.")
-    if (found := checkpoint.sha256(folder / WEIGHTS)) != about["sha256"]:
+    if (found := files.sha256(folder / WEIGHTS)) != about["sha256"]:
         raise ValueError(f"Expected the sha256 {about['sha256']} of {folder / WEIGHTS}, got {found}: the file is damaged.")
     return about
 
@@ -126,7 +126,7 @@ def found(folder: str | os.PathLike) -> bool:
 
 
 def _sum(about: Mapping[str, Any]) -> str:
-    return checkpoint.json_sum({name: value for name, value in about.items() if name != "sum"})
+    return files.json_sum({name: value for name, value in about.items() if name != "sum"})
 
 
 def _check(arrays: Mapping[str, np.ndarray], model: base.Model, where: str) -> types.Params:

@@ -11,7 +11,7 @@ from experiments import download, experiment, export, model_card, sample
 from jnf_jax.data import linear_gaussian
 from jnf_jax.models import mvae
 from jnf_jax.networks import mlp
-from jnf_jax.training import checkpoint, fit, hub, stages, weights
+from jnf_jax.training import files, fit, hub, stages, weights
 
 CONFIG = experiment.Config(
     data=linear_gaussian.Config(num_train=100, num_validation=40, num_test=20),
@@ -42,7 +42,7 @@ def run(tmp_path_factory):
         experiment.create(workdir, CONFIG)
         model, data = experiment.build(CONFIG)
         stages.train(model, jax.random.key(0), data, settings=CONFIG.training, folder=workdir)
-    checkpoint.write_json(workdir / "evaluation.json", EVALUATION)
+    files.write_json(workdir / "evaluation.json", EVALUATION)
     return workdir
 
 
@@ -84,8 +84,8 @@ def test_the_card_tells_metrics_data_versions_and_checksums(shared):
         "| share of observations whose chains have R-hat below 1.5 | 0.750 |",
         f"| `x1` | {linear_gaussian.build(CONFIG.data, 'test').specs['x1'].shape} | gaussian |",
         "| `data.num_train` | 100 |",
-        f"| `model.safetensors` | `{checkpoint.sha256(shared / 'model.safetensors')}` |",
-        f"| `config.json` | `{checkpoint.sha256(shared / 'config.json')}` |",
+        f"| `model.safetensors` | `{files.sha256(shared / 'model.safetensors')}` |",
+        f"| `config.json` | `{files.sha256(shared / 'config.json')}` |",
         f"| jax | {jax.__version__} |",
     ):
         assert row in card, row
@@ -113,7 +113,7 @@ def test_the_same_run_may_be_exported_again_and_damage_leaves_nothing_behind(run
     whole = (run / "evaluation.json").read_text()
     try:
         (run / "evaluation.json").write_text("[1]")
-        with pytest.raises(checkpoint.DamagedError, match="holds no JSON object"):
+        with pytest.raises(files.DamagedError, match="holds no JSON object"):
             export.export(run, tmp_path / "new")
     finally:
         (run / "evaluation.json").write_text(whole)

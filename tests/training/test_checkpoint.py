@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax.training import checkpoint, sharding
+from jnf_jax.training import checkpoint, files, sharding
 
 
 class State(NamedTuple):
@@ -95,9 +95,9 @@ def test_a_leaf_that_differs_is_named(tmp_path, like, message):
 
 def test_json_is_replaced_whole(tmp_path):
     path = tmp_path / "x.json"
-    checkpoint.write_json(path, {"a": 1})
+    files.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
-        checkpoint.write_json(path, {"a": object()})
+        files.write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
 
 

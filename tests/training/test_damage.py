@@ -18,7 +18,7 @@ import test_stages
 from jnf_jax import ModalitySpec, configs
 from jnf_jax.models import mvae
 from jnf_jax.networks import mlp
-from jnf_jax.training import checkpoint, stages, weights
+from jnf_jax.training import checkpoint, files, stages, weights
 
 DEFAULT = checkpoint.Policy()
 STEPS = (10, 20, 30)
@@ -47,25 +47,25 @@ class Payload:
         return (os.mkdir, (str(self.mark),))
 
 
-def files(folder):
+def files_of(folder):
     """Those of the newest state."""
     return [folder / "30.json", *(p for p in (folder / "30").rglob("*") if p.is_file())]
 
 
 def flip(rng, folder, saved):
-    path = rng.choice([p for p in files(folder) if p.stat().st_size])
+    path = rng.choice([p for p in files_of(folder) if p.stat().st_size])
     content = bytearray(path.read_bytes())
     content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
     path.write_bytes(content)
 
 
 def truncate(rng, folder, saved):
-    path = rng.choice([p for p in files(folder) if p.stat().st_size])
+    path = rng.choice([p for p in files_of(folder) if p.stat().st_size])
     os.truncate(path, rng.randrange(path.stat().st_size))
 
 
 def lose(rng, folder, saved):
-    rng.choice(files(folder)).unlink()
+    rng.choice(files_of(folder)).unlink()
 
 
 def lose_folder(rng, folder, saved):
@@ -104,7 +104,7 @@ def other_leaves(rng, folder, saved):
 
 
 def pickled(rng, folder, saved):
-    rng.choice(files(folder)).write_bytes(pickle.dumps(Payload(folder.parent / "mark")))
+    rng.choice(files_of(folder)).write_bytes(pickle.dumps(Payload(folder.parent / "mark")))
 
 
 def traversal(rng, folder, saved):
@@ -113,7 +113,7 @@ def traversal(rng, folder, saved):
     content = json.loads(path.read_text())["content"]
     outside = rng.choice(["../../../../etc/hostname", "/etc/hostname", "../10.json", "..", "."])
     content["files"][outside] = "0" * 64
-    path.write_text(json.dumps({"sha256": checkpoint.json_sum(content), "content": content}))
+    path.write_text(json.dumps({"sha256": files.json_sum(content), "content": content}))
 
 
 def link(rng, folder, saved):
@@ -195,9 +195,7 @@ def test_strict_refuses_where_an_older_state_is_whole(saved, tmp_path):
     shutil.copytree(saved / "ours", folder)
     (folder / "30.json").write_bytes(b"\xff\xfe")
     assert int(checkpoint.Directory(folder).latest(LIKE).step) == 20
-    with pytest.raises(
-        checkpoint.DamagedError, match=r"--restore strict asks for, got a damaged one: .*30\.json holds no JSON"
-    ):
+    with pytest.raises(files.DamagedError, match=r"--restore strict asks for, got a damaged one: .*30\.json holds no JSON"):
         checkpoint.Directory(folder, policy=checkpoint.Policy(strict=True)).latest(LIKE)
 
 
@@ -230,7 +228,7 @@ def test_a_damaged_finished_stage_comes_back_from_its_checkpoints_or_is_trained_
     for where in ("params", "checkpoints") if states_too else ("params",):
         for path in (folder / where / "slope").glob("*.json"):
             path.write_text("{")
-    with pytest.raises(checkpoint.DamagedError, match="--restore strict"):
+    with pytest.raises(files.DamagedError, match="--restore strict"):
         train(folder, checkpoint.Policy(strict=True))
     params, ((stage, step, lines),) = train(folder)
     assert (stage, step) == ("slope", 0 if states_too else 40)

@@ -12,7 +12,7 @@ from jnf_jax import ModalitySpec, configs
 from jnf_jax.flows import maf
 from jnf_jax.models import jnf, mmvae_plus, mvae
 from jnf_jax.networks import mlp
-from jnf_jax.training import stages, weights
+from jnf_jax.training import files, stages, weights
 
 SPECS = {"b": ModalitySpec(shape=(3,)), "a": ModalitySpec(shape=(2,), likelihood="laplace", scale=0.5)}
 SMALL = mlp.Config(hidden=(4,))
@@ -87,7 +87,7 @@ def rewrite(folder, change):
     arrays = safetensors.numpy.load_file(folder / weights.WEIGHTS)
     change(arrays)
     safetensors.numpy.save_file(arrays, folder / weights.WEIGHTS)
-    edit(folder, lambda about: about.update(sha256=weights.checkpoint.sha256(folder / weights.WEIGHTS)))
+    edit(folder, lambda about: about.update(sha256=files.sha256(folder / weights.WEIGHTS)))
 
 
 def edit(folder, change):
@@ -131,7 +131,7 @@ def test_a_flipped_bit_is_found(folder):
 
 def test_a_pickle_in_place_of_the_arrays_is_not_read(folder):
     (folder / weights.WEIGHTS).write_bytes(b"\x80\x04cos\nsystem\n(S'touch /tmp/never'\ntR.")
-    edit(folder, lambda about: about.update(sha256=weights.checkpoint.sha256(folder / weights.WEIGHTS)))
+    edit(folder, lambda about: about.update(sha256=files.sha256(folder / weights.WEIGHTS)))
     with pytest.raises(ValueError, match="Expected a safetensors file"):
         weights.load(folder)
 
