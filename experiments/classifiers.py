@@ -55,12 +55,14 @@ def trained(
                 return judges, found
         except ValueError as error:  # a cache is there to be thrown away
             progress.say(f"training the classifiers anew: {error}")
+        batch = classifiers.as_batch(data["train"])
         training = config.classifiers.training
+        training = dataclasses.replace(training, batch_size=min(training.batch_size, len(batch["labels"])))
         params, _ = fit.fit(
             judges.stage,
             params,
             keys.stream(key, "training"),
-            classifiers.as_batch(data["train"]),
+            batch,
             classifiers.as_batch(data["validation"]),
             config=training,
             on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),

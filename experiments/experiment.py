@@ -201,17 +201,12 @@ def create(workdir: pathlib.Path, config: Config) -> None:
 
 
 def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
-    """Returns the settings, by their names, that make a stage of two experiments differ; empty where one may take the other's.
-
-    A model's config tells in `NOT_OF_STAGE` which of its fields a stage does not depend on; where it does not tell, a stage depends on all.
-    """
+    """Returns the settings, by their names, that make a stage of two experiments differ; empty where one may take the other's."""
 
     def settings(config: Config) -> dict:
-        unused = getattr(config.model, "NOT_OF_STAGE", {}).get(stage, ())
-        model = {name: value for name, value in configs.to_json(config.model).items() if name not in unused}
         return {
             "data": configs.to_json(config.data),
-            "model": model,
+            "model": base.settings_of(config.model, stage),
             "training": {stage: configs.to_json(config.training.get(stage))},
         }
 

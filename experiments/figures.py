@@ -61,6 +61,8 @@ def main() -> int:
     folder = arguments.workdir / "figures"
     folder.mkdir(exist_ok=True)
     key = jax.random.key(arguments.seed)
+    if arguments.modality is not None and not arguments.beside:
+        raise ValueError("Expected --beside with --modality, which says what is compared, got none.")
     if arguments.beside:
         return compare(arguments, folder, key)
     figures = {

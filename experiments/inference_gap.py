@@ -65,8 +65,8 @@ def main() -> int:
         raise ValueError(f"Expected a --radius of more than 0, got {arguments.radius}.")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
+    params = stages.load(model, arguments.workdir, data)
     data = data.complete()
-    params = stages.load(model, arguments.workdir)
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name != "workdir"}

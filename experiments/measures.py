@@ -83,7 +83,8 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
             )
             for split in ("train", "validation")
         )
-        density = mixture.build(mixture.Config(), found.shape[1])
+        numbers = tuple(min(num, len(found)) for num in mixture.Config.num_components)
+        density = mixture.build(mixture.Config(num_components=tuple(dict.fromkeys(numbers))), found.shape[1])
         fitted = np.asarray(density.sample(density.fit(0, found, held_out), key, num_samples=num_prior))
         by_density["mixture"] = coherent(codes_lib.from_array(fitted, draws))
     return {"joint_coherence": own, "joint_coherence_by_density": by_density}

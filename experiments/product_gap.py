@@ -83,10 +83,12 @@ def main() -> int:
     if "direct" in arguments.arms and not arguments.direct:
         raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
     config = experiment.load(arguments.workdir)
-    if not isinstance(config.model, jnf.Config) or len(experiment.build(config)[0].specs) < 3:
+    names = tuple(experiment.build(config)[0].specs)
+    if not isinstance(config.model, jnf.Config) or len(names) < 3:
         raise ValueError(
             f"Expected a JNF of at least three modalities in {arguments.workdir}: no other model multiplies experts."
         )
+    subsets.choose(names, arguments.subsets)
     found = {}
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         shared = prepare(arguments, config, progress)
@@ -131,7 +133,7 @@ class Shared:
 def prepare(arguments: Arguments, config: experiment.Config, progress: writers.Progress) -> Shared:
     """Returns what all arms share; direct experts are trained where they are not there yet."""
     model, data = experiment.build(config)
-    params = stages.load(model, arguments.workdir)
+    params = stages.load(model, arguments.workdir, data)
     judges, judge_params = classifier_cache.trained(config, data, progress)
     real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].complete().arrays.items()}
     key = jax.random.key(arguments.seed)

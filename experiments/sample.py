@@ -112,7 +112,7 @@ def draw_all(arguments: Arguments) -> int:
       ValueError: if no folder or no modality is given; as `shards.plan`.
     """
     if arguments.output is None or not arguments.observe:
-        raise ValueError("Expected --output and --observe with --all, got one of them missing.")
+        raise ValueError("Expected --output, and modalities to --observe, with --all, got none of one of them.")
     job = shards.Job(
         workdir=str(arguments.workdir.resolve()), output=str(arguments.output.resolve()), observe=arguments.observe,
         split=arguments.split, num_samples=arguments.num_samples, per_shard=arguments.per_shard, seed=arguments.seed,

@@ -31,27 +31,35 @@ def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
       x: `[.., *shape]`.
 
     Raises:
-      ValueError: if the trailing axes are not the modality's shape.
+      ValueError: if the trailing axes are not the modality's shape, or a bounded real modality has integers of more than 8 bits.
     """
     x = jnp.asarray(x)
     if x.shape[x.ndim - len(spec.shape) :] != spec.shape:
         raise ValueError(f"Expected data of shape (.., {', '.join(map(str, spec.shape))}), got {x.shape}.")
     if spec.likelihood == "categorical":
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            x = jnp.where(x == jnp.floor(x), x, -1)  # NaN is no category
         return x.astype(jnp.int32)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        x = x.astype(jnp.float32)
         if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
+            if x.dtype != jnp.uint8:
+                raise ValueError(f"Expected floats or uint8 for a modality with a support, got {x.dtype}.")
             low, high = spec.support
-            return low + x * ((high - low) / _8BIT)
+            return low + x.astype(jnp.float32) * ((high - low) / _8BIT)
+        x = x.astype(jnp.float32)
     return x
 
 
 def network_input(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
-    """Returns floats `[.., *input_shape]`, what an encoder is given: categories are one-hot, counts log(1 + x)."""
+    """Returns floats `[.., *input_shape]`, what an encoder is given: categories are one-hot, counts log(1 + x).
+
+    What is no category is NaN.
+    """
     x = canonical(spec, x)
     match spec.likelihood:
         case "categorical":
-            return jax.nn.one_hot(x, spec.num_categories)
+            known = (x >= 0) & (x < spec.num_categories)
+            return jnp.where(known[..., None], jax.nn.one_hot(x, spec.num_categories), jnp.nan)
         case "negative_binomial":
             return jnp.log1p(x)
     return x

@@ -5,6 +5,7 @@ Data sets declare their modalities with it, models build their networks from it.
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -47,7 +48,8 @@ class ModalitySpec:
     def __post_init__(self):
         if not isinstance(self.shape, Iterable):
             raise ValueError(f"Expected a shape of one or more positive integers, as (3,), got {self.shape!r}.")
-        object.__setattr__(self, "shape", tuple(self.shape))
+        whole = lambda n: int(n) if isinstance(n, numbers.Integral) else n  # of numpy's types as well
+        object.__setattr__(self, "shape", tuple(map(whole, self.shape)))
         if self.support is not None:
             object.__setattr__(self, "support", tuple(self.support))
         if self.labels is not None:
@@ -56,8 +58,8 @@ class ModalitySpec:
             raise ValueError(f"Expected a likelihood of {LIKELIHOODS}, got {self.likelihood!r}.")
         if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
             raise ValueError(f"Expected a shape of one or more positive integers, got {self.shape}.")
-        if not self.scale > 0:
-            raise ValueError(f"Expected a positive scale, got {self.scale}.")
+        if not 0 < self.scale < math.inf:
+            raise ValueError(f"Expected a positive, finite scale, got {self.scale}.")
         if (self.likelihood == "categorical") != (self.num_categories is not None):
             raise ValueError(
                 f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."

@@ -134,3 +134,21 @@ def test_a_library_belongs_to_counts(options, message):
 def test_a_shape_is_one_or_more_positive_integers(shape):
     with pytest.raises(ValueError, match="a shape of one or more positive integers"):
         specs.ModalitySpec(shape=shape)
+
+
+def test_a_shape_may_be_of_numpys_integers():
+    assert specs.ModalitySpec(shape=(np.int64(3),)).shape == (3,)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, np.inf, np.nan])
+def test_a_scale_is_positive_and_finite(scale):
+    with pytest.raises(ValueError, match="a positive, finite scale"):
+        specs.ModalitySpec(shape=(3,), scale=scale)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int32, np.uint16])
+def test_integers_of_a_support_are_8_bit(dtype):
+    spec = specs.ModalitySpec(shape=(2,), likelihood="laplace", support=(0.0, 2.0))
+    np.testing.assert_allclose(distributions.canonical(spec, np.asarray([[0, 255]], np.uint8)), [[0, 2]])
+    with pytest.raises(ValueError, match=f"floats or uint8 for a modality with a support, got {np.dtype(dtype)}"):
+        distributions.canonical(spec, np.zeros((1, 2), dtype))

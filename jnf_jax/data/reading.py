@@ -171,7 +171,7 @@ def _modality(
         inferred["labels"] = tuple(columns)
     spec = config.specs.get(name) or specs_lib.ModalitySpec(shape=x.shape[1:], **inferred)
     if spec.likelihood in ("gaussian", "laplace"):
-        return spec, x if x.dtype == np.uint8 and spec.support else _real(config, spec, x.astype(np.float32), train)
+        return spec, x if x.dtype == np.uint8 and spec.support else _real(config, spec, x, train)
     if spec.likelihood == "categorical" and _whole(x[there]):
         x = np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(np.int32)
     return spec, x
@@ -179,9 +179,11 @@ def _modality(
 
 def _real(config: Options, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray) -> np.ndarray:
     if not config.standardise or spec.support is not None:
-        return x
-    deviation = x[train].std(0)
-    return (x - x[train].mean(0)) / np.where(deviation > 0, deviation, 1)
+        return x.astype(np.float32)
+    x = x.astype(np.float64)  # sums in single precision lose what a large mean leaves of a small deviation
+    mean, deviation = x[train].mean(0), x[train].std(0)
+    constant = x[train].min(0) == x[train].max(0)
+    return ((x - mean) / np.where(constant, 1, deviation)).astype(np.float32)
 
 
 def _whole(x: np.ndarray) -> bool:

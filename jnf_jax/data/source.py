@@ -12,6 +12,8 @@ from jnf_jax.data import stream
 Split = Literal["train", "validation", "test"]
 SPLITS = ("train", "validation", "test")
 
+_SUMMARISED = 64  # examples
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -51,6 +53,14 @@ class Source:
             masks=None if self.masks is None else {name: mask[rows] for name, mask in self.masks.items()},
         )
 
+    def summary(self) -> dict:
+        """Returns what tells one data set from another, as JSON values: the number of examples, and each modality's mean and deviation.
+
+        They are those of at most 64 examples, evenly spaced, and rounded: another processor may compute the same data with other last digits.
+        """
+        rows = np.unique(np.linspace(0, len(self) - 1, _SUMMARISED).astype(int))
+        return {"examples": len(self)} | {name: _moments(np.asarray(x[rows], float)) for name, x in self.arrays.items()}
+
     def having(self, names: Iterable[str]) -> np.ndarray:
         """Returns whether each example has all of these modalities, `[N]` bool."""
         masks = self.masks or {}
@@ -72,6 +82,13 @@ class Source:
         if not rows.any():
             raise ValueError("Expected an example that has every modality, got none.")
         return dataclasses.replace(self.select(rows), masks=None)
+
+
+def _moments(x: np.ndarray) -> list[float]:
+    """Returns mean and standard deviation, rounded to a hundredth and to three digits of the deviation."""
+    mean, deviation = float(x.mean()), float(x.std())
+    unit = deviation if deviation > 1e-6 * abs(mean) else 0.0
+    return [float(f"{mean:.3g}") if not unit else round(mean / unit, 2) + 0.0, float(f"{unit:.3g}")]
 
 
 def check_split(split: str) -> None:
@@ -100,11 +117,7 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
       ValueError: on missing or unknown modalities, a wrong shape, length or dtype, NaN or infinity, or values that the
         modality's likelihood gives no density; the message names the modality and the value.
     """
-    if not specs:
-        raise ValueError("Expected at least one modality, got none.")
-    specs_lib.check_names(specs)
-    if set(arrays) != set(specs):
-        raise ValueError(f"Expected arrays for the modalities {sorted(specs)}, got {sorted(arrays)}.")
+    check_modalities(specs, arrays)
     lengths = {name: len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in specs}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"Expected as many examples in every modality, got {lengths}.")
@@ -121,6 +134,15 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
             )
         if labels.min() < 0:
             raise ValueError(f"Expected labels of 0 and more, got {labels.min()}.")
+
+
+def check_modalities(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises a ValueError where there is no modality, one has a name that none can have, or arrays are those of others."""
+    if not specs:
+        raise ValueError("Expected at least one modality, got none.")
+    specs_lib.check_names(specs)
+    if set(arrays) != set(specs):
+        raise ValueError(f"Expected arrays for the modalities {sorted(specs)}, got {sorted(arrays)}.")
 
 
 def check_masks(specs: specs_lib.Specs, masks: Mapping[str, np.ndarray] | None, num: int) -> None:
@@ -148,6 +170,11 @@ def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None
         raise ValueError(f"Expected modality {name!r} of shape (N, {', '.join(map(str, spec.shape))}), got {x.shape}.")
     if not (np.issubdtype(x.dtype, np.floating) or np.issubdtype(x.dtype, np.integer) or x.dtype == bool):
         raise ValueError(f"Expected numbers for modality {name!r}, got dtype {x.dtype}.")
+    if not x.dtype.isnative:
+        native = x.dtype.newbyteorder("=")
+        raise ValueError(
+            f"Expected this machine's byte order for modality {name!r}, got {x.dtype.str}: `x.astype('{native}')`."
+        )
     if np.issubdtype(x.dtype, np.floating) and not np.isfinite(x).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"Expected finite values for modality {name!r}, got {x[first]} at {first}.")

@@ -42,6 +42,9 @@ def build(config: Config, split: source.Split) -> source.Source:
     table = _table(config.path)
     if not config.columns:
         raise ValueError(f"Expected columns for each modality, got none; the table has {reading.some(list(table))}.")
+    for name, columns in config.columns.items():
+        if isinstance(columns, str):
+            raise ValueError(f"Expected a tuple of columns for modality {name!r}, got the text {columns!r}.")
     wanted = [*(c for columns in config.columns.values() for c in columns), *([config.label] if config.label else [])]
     if unknown := [column for column in wanted if column not in table]:
         raise ValueError(f"Expected columns of {[str(c) for c in table]}, got {unknown}.")
@@ -74,9 +77,15 @@ def _table(path: str):
 
 def _array(name: str, columns) -> np.ndarray:
     """Returns `[N, columns]` numbers, or one column of words `[N, 1]`."""
+    if dates := [str(c) for c, dtype in columns.dtypes.items() if dtype.kind in "mM"]:
+        raise ValueError(
+            f"Expected numbers or words in the columns of modality {name!r}, got dates in {dates}: make them numbers first."
+        )
     words = [str(c) for c, dtype in columns.dtypes.items() if dtype.kind not in "biuf"]
     if not words:
-        return columns.to_numpy(np.float64 if columns.isna().any(axis=None) else None, na_value=np.nan)
+        if columns.isna().any(axis=None):
+            return columns.to_numpy(np.float64, na_value=np.nan)
+        return columns.to_numpy(np.result_type(*(getattr(dtype, "numpy_dtype", dtype) for dtype in columns.dtypes)))
     if len(columns.columns) > 1:
         raise ValueError(f"Expected numbers in the columns of modality {name!r}, or one column of words, got words in {words}.")
     return columns.astype(object).where(columns.notna(), "").to_numpy().astype(str)

@@ -35,7 +35,7 @@ def pairwise_distance(x: np.ndarray) -> np.ndarray:
 def diversity(
     generated: np.ndarray, classes: np.ndarray, real: np.ndarray, real_classes: np.ndarray, *, most: int = 200
 ) -> float:
-    """Returns the ratio, averaged over the observations whose class has real images that differ; NaN where none has.
+    """Returns the ratio, averaged over the observations whose class has two real images and more that differ; NaN where none has.
 
     Args:
       generated: `[N, S, *shape]`: S images from each observation.
@@ -43,14 +43,11 @@ def diversity(
       real: `[R, *shape]` real images.
       real_classes: `[R]` their classes.
       most: real images per class that are compared.
-
-    Raises:
-      ValueError: if no class has two real images.
     """
     real = real.reshape(len(real), -1)
     known = [c for c in np.unique(classes) if (real_classes == c).sum() > 1]
     if not known:
-        raise ValueError("Expected a class with at least two real images to compare, got none.")
+        return float("nan")
     generated, classes = (x[np.isin(classes, known)] for x in (generated, classes))
     scale = {c: pairwise_distance(real[real_classes == c][:most]) for c in known}
     varied = np.asarray([scale[c] > 0 for c in classes])

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jnf_jax import compiling, types
+from jnf_jax import compiling, configs, types
 from jnf_jax import specs as specs_lib
 
 Metrics = dict[str, types.Array]
@@ -80,6 +80,7 @@ class Model:
       elbo: (params, key, observed) -> evidence lower bound `[B]` of all modalities, at beta = 1 and without rescaling,
         under the prior p(z).
       prior_log_density: (params, z `[.., D]`) -> log p(z) `[..]`; None where p(z) is the standard normal.
+      config: the config that it was built from; networks of the user's own are not in it. None where there was none.
     """
 
     specs: specs_lib.Specs
@@ -95,6 +96,16 @@ class Model:
     log_normaliser: Callable[..., types.Array] | None = None
     project: Callable[[types.Params, str, types.Array], types.Array] | None = None
     prior_log_density: Callable[[types.Params, Any], types.Array] | None = None
+    config: Any = None
+
+
+def settings_of(config: Any, stage: str) -> dict[str, Any]:
+    """Returns the settings of a model that a stage depends on, as JSON values; none where the config is None.
+
+    A model's config tells in `NOT_OF_STAGE` which of its fields a stage does not depend on; where it does not tell, a stage depends on all.
+    """
+    unused = getattr(config, "NOT_OF_STAGE", {}).get(stage, ())
+    return {name: value for name, value in (configs.to_json(config) or {}).items() if name not in unused}
 
 
 def check_settings(config: Any) -> None:

@@ -73,9 +73,10 @@ class Parts:
     encode_whole: Callable[[types.Params, types.Batch], Posterior] | None = None
 
 
-def build(parts: Parts, init: Callable[[types.Array], types.Params], stages: Sequence[base.Stage]) -> base.Model:
-    """Returns the model."""
+def build(config: Any, parts: Parts, init: Callable[[types.Array], types.Params], stages: Sequence[base.Stage]) -> base.Model:
+    """Returns the model of a config."""
     return base.Model(
+        config=config,
         specs=parts.modalities.specs,
         latent_dim=parts.latent_dim,
         init=init,

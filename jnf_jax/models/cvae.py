@@ -139,7 +139,7 @@ def build(
         decode=lambda params, z: networks_of.decode(params["decoders"], z),
         encode_whole=lambda params, data: closed_form.gaussian_posterior(parts.joint.encode(params["joint"], data)),
     )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
+    return closed_form.build(config, shared, functools.partial(init, parts), [stage])
 
 
 def make_parts(

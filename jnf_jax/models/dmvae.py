@@ -106,7 +106,7 @@ def build(
         combine=functools.partial(combine, parts),
         decode=lambda params, z: codes.decode(params["decoders"], z),
     )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
+    return closed_form.build(config, shared, functools.partial(init, parts), [stage])
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:

@@ -144,6 +144,7 @@ def build(
     """
     parts = make_parts(config, specs, networks=networks, joint_trunk=joint_trunk, projector=projector)
     return base.Model(
+        config=config,
         specs=specs,
         latent_dim=config.latent_dim,
         init=functools.partial(init, parts),

@@ -58,7 +58,7 @@ def build(parts: Parts, stages: Sequence[base.Stage]) -> base.Model:
         decode=lambda params, z: networks.decode(params["decoders"], z),
         encode_whole=lambda params, data: closed_form.gaussian_posterior(parts.joint.encode(params["joint"], data)),
     )
-    return closed_form.build(shared, functools.partial(init, parts), stages)
+    return closed_form.build(parts.config, shared, functools.partial(init, parts), stages)
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:

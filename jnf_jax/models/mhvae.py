@@ -152,7 +152,7 @@ def build(
         combine=functools.partial(combine, parts),
         decode=lambda params, z: networks_of.decode(params["decoders"], z[level(1)]),
     )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
+    return closed_form.build(config, shared, functools.partial(init, parts), [stage])
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:

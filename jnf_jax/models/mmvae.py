@@ -95,7 +95,7 @@ def build(
     parts = Parts(config=config, encoders=encoders, prior=prior)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
     combine = lambda params, experts, indices: closed_form.mixture_posterior(mixtures.uniform(experts), family=config.family)
-    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim, prior=prior)
+    return unimodal.vae(config, encoders, stage, combine, prior=prior)
 
 
 def loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:

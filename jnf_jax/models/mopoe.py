@@ -92,7 +92,7 @@ def build(
     encoders = unimodal.build(config, specs, networks, dim=config.latent_dim)
     parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
-    return unimodal.vae(encoders, stage, functools.partial(combine, parts), latent_dim=config.latent_dim)
+    return unimodal.vae(config, encoders, stage, functools.partial(combine, parts))
 
 
 def combine(parts: Parts, params: types.Params, experts: types.Gaussian, indices: types.Array) -> closed_form.Posterior:

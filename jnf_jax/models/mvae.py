@@ -105,7 +105,7 @@ def build(
         incomplete=True,
     )
     combine = lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=1))
-    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim)
+    return unimodal.vae(config, encoders, stage, combine)
 
 
 def loss(

@@ -94,7 +94,7 @@ def build(
     parts = Parts(config=config, encoders=encoders)
     stage = base.Stage(name="vae", trainable=("experts", "decoders"), loss=functools.partial(loss, parts), incomplete=True)
     combine = lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=0))
-    return unimodal.vae(encoders, stage, combine, latent_dim=config.latent_dim)
+    return unimodal.vae(config, encoders, stage, combine)
 
 
 def loss(parts: Parts, params: types.Params, key: types.Array, batch: types.Batch) -> tuple[types.Array, base.Metrics]:

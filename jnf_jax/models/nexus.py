@@ -150,7 +150,7 @@ def build(
         combine=functools.partial(combine, parts),
         decode=functools.partial(decode, parts),
     )
-    return closed_form.build(shared, functools.partial(init, parts), [stage])
+    return closed_form.build(config, shared, functools.partial(init, parts), [stage])
 
 
 def init(parts: Parts, key: types.Array) -> types.Params:

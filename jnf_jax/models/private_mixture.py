@@ -98,7 +98,7 @@ def build(
         combine=functools.partial(combine, parts),
         decode=lambda params, z: codes.decode(params["decoders"], z),
     )
-    return closed_form.build(shared, functools.partial(init, parts, init_prior), [stage])
+    return closed_form.build(config, shared, functools.partial(init, parts, init_prior), [stage])
 
 
 def _of_params(prior: closed_form.Prior) -> closed_form.Prior:

@@ -15,7 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jnf_jax import compiling, distributions, objectives, types
+from jnf_jax import compiling, distributions, keys, objectives, types
 from jnf_jax.models import experts, joint
 from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import hmc, product
@@ -116,6 +116,7 @@ def make_sampler(parts: Parts):
         if len(observed) == len(parts.names):
             return from_joint(params, key, observed, num_samples=num_samples)
         shared, gaussians = parts.gather(params, observed)
+        key = keys.typed(key)
         if len(observed) == 1:
             return from_expert(shared, key, gaussians, num_samples=num_samples)
         z, info = from_product(shared, key, gaussians, num_samples=parts.sampler.kept_for(num_samples))
@@ -183,7 +184,7 @@ def make_log_normaliser(parts: Parts):
         if len(observed) in (1, len(parts.names)):
             return jnp.zeros(len(next(iter(observed.values()))))
         shared, gaussians = parts.gather(params, observed)
-        return of_product(shared, key, gaussians, config=config)
+        return of_product(shared, keys.typed(key), gaussians, config=config)
 
     return log_normaliser
 

@@ -64,34 +64,34 @@ def build(config: Any, specs: specs_lib.Specs, networks: Mapping[str, networks_b
 
 
 def vae(
+    config: Any,
     encoders: Encoders,
     stage: base.Stage,
     combine: Callable[..., closed_form.Posterior],
     *,
-    latent_dim: int,
     prior: closed_form.Prior | None = None,
 ) -> base.Model:
     """Returns a model of these encoders, a decoder for every modality and one array of codes; params are {"experts": .., "decoders": ..}.
 
     Args:
+      config: the model's; its `latent_dim` is D.
       encoders: of every modality.
       stage: the one of training.
       combine: (params, experts, indices) -> q(z | x_S), as in `closed_form.Parts`.
-      latent_dim: D.
       prior: p(z); the standard normal where None.
     """
     networks = encoders.modalities
 
     def init(key: types.Array) -> types.Params:
-        decoders = networks.init_decoders(keys.stream(key, "decoders"), latent_dim)
+        decoders = networks.init_decoders(keys.stream(key, "decoders"), config.latent_dim)
         return {"experts": encoders.init(key), "decoders": decoders}
 
     parts = closed_form.Parts(
         modalities=networks,
-        latent_dim=latent_dim,
-        prior=prior or closed_form.standard_prior(latent_dim),
+        latent_dim=config.latent_dim,
+        prior=prior or closed_form.standard_prior(config.latent_dim),
         encode=lambda params, name, x: encoders.encode(params["experts"], name, x),
         combine=combine,
         decode=lambda params, z: networks.decode(params["decoders"], z),
     )
-    return closed_form.build(parts, init, [stage])
+    return closed_form.build(config, parts, init, [stage])

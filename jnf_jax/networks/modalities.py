@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jnf_jax import configs, distributions, keys, subsets, types
 from jnf_jax import specs as specs_lib
@@ -99,14 +100,17 @@ class Modalities:
         """Returns the observed modalities in the specs' order.
 
         Raises:
-          ValueError: on an unknown modality, a wrong shape, or batches of different lengths.
+          ValueError: on an unknown modality, a wrong shape, an empty batch, or batches of different lengths.
         """
         out = {name: observed[name] for name in subsets.ordered(self.names, observed)}
+        out = {name: x if hasattr(x, "dtype") else np.asarray(x) for name, x in out.items()}
         for name, x in out.items():
             shape = self.specs[name].shape
             if jnp.ndim(x) != len(shape) + 1 or jnp.shape(x)[1:] != shape:
                 raise ValueError(f"Expected modality {name!r} of shape (B, {', '.join(map(str, shape))}), got {jnp.shape(x)}.")
         sizes = {name: jnp.shape(x)[0] for name, x in out.items()}
+        if 0 in sizes.values():
+            raise ValueError(f"Expected at least one observation, got {sizes}.")
         if len(set(sizes.values())) > 1:
             raise ValueError(f"Expected as many observations of every modality, got {sizes}.")
         return out

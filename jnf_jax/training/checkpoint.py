@@ -300,7 +300,9 @@ class Directory:
         if self._about is None or saved is None:
             return
         if differing := differences(saved, self._about, common=True):
-            raise ValueError(f"Expected the checkpoint {self._folder(step)} to be of this training, got {told(differing)}.")
+            raise ValueError(
+                f"Expected the checkpoint {self._folder(step)} to be of this training, got {told(differing)}. Another training takes another folder."
+            )
 
     def _folder(self, step: int) -> pathlib.Path:
         return self.path / str(step)

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jnf_jax import compiling, configs, keys, types
+from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, files, fit, processes, weights
@@ -69,6 +70,7 @@ def train(
     folder = None if folder is None else pathlib.Path(folder)
     params = model.init(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
+    about_data = {} if folder is None else {split: data[split].summary() for split in ("train", "validation")}
     common = {
         "mesh": mesh,
         "on_report": on_report,
@@ -78,7 +80,7 @@ def train(
         "pace": pace,
     }
     for stage in model.stages:
-        about = about_stage(stage, key, settings, digests)
+        about = about_stage(model, stage, key, settings, digests) | {"data": about_data}
         options = {"policy": policy, "about": about, "on_trouble": on_trouble}
         done = states = None
         passed_over: list[str] = []
@@ -137,22 +139,30 @@ def _fit(
 
 
 def about_stage(
-    stage: base.Stage, key: types.Array, settings: Mapping[str, fit.Config], digests: Mapping[str, str | None]
+    model: base.Model,
+    stage: base.Stage,
+    key: types.Array,
+    settings: Mapping[str, fit.Config],
+    digests: Mapping[str, str | None],
 ) -> dict[str, Any]:
-    """Returns what a stage's checkpoints belong to, as JSON values.
+    """Returns what a stage's checkpoints belong to beside the data, as JSON values.
 
     Args:
+      model: whose stage it is.
       stage: the stage.
       key: of the whole training.
       settings: stage -> how it is trained.
       digests: stage -> the digest of its finished weights, of those that this one is trained on.
     """
     return {
-        "stage": stage.name,
         "key": key_words(key),
         "settings": configs.to_json(settings.get(stage.name)),
         "weights": {name: digests[name] for name in stage.needs if digests.get(name) is not None},
-    }
+    } | _about_model(model, stage)
+
+
+def _about_model(model: base.Model, stage: base.Stage) -> dict[str, Any]:
+    return {"stage": stage.name, "model": base.settings_of(model.config, stage.name), "specs": configs.to_json(model.specs)}
 
 
 def key_words(key: types.Array) -> list[int]:
@@ -193,11 +203,16 @@ def check(
 
     Raises:
       ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them, or
-        there are fewer than it needs; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a
+        there are fewer than it needs; the data's specs are not the model's; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a
         stage's loss takes no batch of that size.
     """
+    for what, value in {"data": data, "settings": settings}.items():
+        if not isinstance(value, Mapping):
+            raise ValueError(f"Expected {what} as a mapping, by split or by stage, got {type(value).__name__}.")
     if missing := [split for split in ("train", "validation") if split not in data]:
         raise ValueError(f"Expected data with the splits 'train' and 'validation', got none called {missing[0]!r}.")
+    for split in ("train", "validation"):
+        _check_specs(model, data[split].specs)
     names = [stage.name for stage in model.stages if stage.loss is not None]
     if set(settings) != set(names):
         raise ValueError(f"Expected settings for the stages {names}, got {sorted(settings)}.")
@@ -231,11 +246,29 @@ def check(
             jax.eval_shape(stage.loss, params, key, batch)
 
 
-def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
+def _check_specs(model: base.Model, found: specs_lib.Specs) -> None:
+    """Raises a ValueError where data have other modalities than the model, or another likelihood or range of values in one."""
+    if set(found) != set(model.specs):
+        raise ValueError(f"Expected data of the model's modalities {list(model.specs)}, got {list(found)}.")
+    for name, spec in model.specs.items():
+        for field in ("shape", "likelihood", "scale", "support", "num_categories"):
+            if getattr(spec, field) != getattr(found[name], field):
+                raise ValueError(
+                    f"Expected data of the model's specs, with {field}={getattr(spec, field)!r} for modality {name!r}, "
+                    f"got {field}={getattr(found[name], field)!r}."
+                )
+
+
+def load(model: base.Model, folder: pathlib.Path | str, data: Mapping[str, source.Source] | None = None) -> types.Params:
     """Returns the parameters of a model all of whose stages are finished, or those that `weights.save` wrote into the folder.
 
+    Args:
+      model: the model; settings that no stage depends on, as those of its chains, may be others than in training.
+      folder: of `train` or `weights.save`.
+      data: splits to be compared with those of the training, as far as a summary tells; None compares nothing.
+
     Raises:
-      ValueError: if a stage is not finished, or a file is damaged or another model's.
+      ValueError: if a stage is not finished, a file is damaged, or it belongs to another model or other data.
     """
     if weights.found(folder):
         return weights.read(model, folder)
@@ -244,8 +277,10 @@ def load(model: base.Model, folder: pathlib.Path | str) -> types.Params:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
     params = jax.tree.map(like, jax.eval_shape(model.init, jax.random.key(0))) | compiling.once(init)(jax.random.key(0))
+    known = {} if data is None else {"data": {split: data[split].summary() for split in ("train", "validation")}}
     for stage in model.stages:
-        best = finished(pathlib.Path(folder), stage).latest(_owned(stage, params))
+        about = _about_model(model, stage) | known
+        best = checkpoint.Directory(finished(pathlib.Path(folder), stage).path, about=about).latest(_owned(stage, params))
         if best is None:
             raise ValueError(f"Expected a finished stage {stage.name!r} in {folder}, got none: resume its training first.")
         params = {**params, **best}

@@ -84,9 +84,10 @@ def read(model: base.Model, folder: str | os.PathLike) -> types.Params:
     """Returns the parameters in a folder that `save` wrote, for a model that is built already.
 
     Raises:
-      ValueError: if a file is missing, damaged or of another form, or a leaf has another name, shape or type than the model's.
+      ValueError: if a file is missing, damaged or of another form, a leaf has another name, shape or type than the model's, or the weights
+        belong to other settings of it.
     """
-    describe(folder)
+    _check_config(model, describe(folder)["config"], pathlib.Path(folder) / MODEL)
     path = pathlib.Path(folder) / WEIGHTS
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -123,6 +124,12 @@ def describe(folder: str | os.PathLike) -> dict[str, Any]:
 def found(folder: str | os.PathLike) -> bool:
     """Returns whether a folder is one of shared weights."""
     return (pathlib.Path(folder) / MODEL).exists()
+
+
+def _check_config(model: base.Model, saved: Any, where: pathlib.Path) -> None:
+    for stage in model.stages if isinstance(saved, Mapping) else ():
+        if differing := checkpoint.differences(saved, base.settings_of(model.config, stage.name), common=True):
+            raise ValueError(f"Expected the weights of this model, got {where} of another: {checkpoint.told(differing)}.")
 
 
 def _sum(about: Mapping[str, Any]) -> str:

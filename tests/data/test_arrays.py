@@ -27,6 +27,7 @@ IMAGE = specs.ModalitySpec(shape=(2,), likelihood="laplace", support=(0.0, 1.0))
         (BITS, np.full((4, 2), 0.25), "0 or 1 for the Bernoulli modality 'x', got 0.25"),
         (WORD, np.full((4, 2), 3), r"'x' in \[0, 2\], got 3"),
         (WORD, np.zeros((4, 2)), "integer categories for modality 'x', got dtype float64"),
+        (REAL, np.zeros((4, 2), ">f8"), r"byte order for modality 'x', got >f8: `x.astype\('float64'\)`"),
         (REAL, np.zeros((0, 2)), "at least one example"),
     ],
 )
@@ -126,6 +127,29 @@ def test_nan_is_an_error_unless_it_is_said_to_mean_missing(tmp_path):
 def test_masks_that_do_not_fit_are_refused(masks, message):
     with pytest.raises(ValueError, match=message):
         source.Source(specs={"x": REAL, "y": REAL}, arrays=dict.fromkeys("xy", np.zeros((4, 2))), masks=masks)
+
+
+def test_masks_may_be_lists_and_belong_to_modalities_that_somebody_has():
+    two = {"x": REAL, "y": REAL}
+    given = dict.fromkeys("xy", np.zeros((10, 2)))
+    mask = [True, False] * 5
+    parts = arrays.splits(two, given, masks={"x": mask})
+    assert sum(int(part.masks["x"].sum()) for part in parts.values()) == 5
+    with pytest.raises(ValueError, match=r"arrays for the modalities \['x', 'y'\], got \['x'\]"):
+        arrays.splits(two, {"x": given["x"]}, masks={"y": mask})
+    with pytest.raises(ValueError, match="an example that has modality 'y', got none"):
+        arrays.splits(two, given, masks={"y": [False] * 10})
+
+
+def test_a_summary_tells_data_apart_and_not_their_last_digits():
+    x = np.random.default_rng(0).normal(size=(300, 2))
+    summary = lambda x: source.Source(specs={"x": REAL}, arrays={"x": x}).summary()
+    few = x[np.linspace(0, 299, 64).astype(int)]
+    expected = [round(few.mean() / few.std(), 2), pytest.approx(few.std(), rel=5e-3)]
+    assert summary(x) == summary(x * (1 + 1e-12)) == {"examples": 300, "x": expected}
+    assert summary(np.ones((300, 2))) == {"examples": 300, "x": [1.0, 0.0]}
+    for other in (x + 5, x * 2, x[:299]):
+        assert summary(other) != summary(x)
 
 
 def test_nothing_complete_is_said():

@@ -6,6 +6,7 @@ import datasets
 import forms
 import mudata
 import numpy as np
+import pandas
 import pytest
 
 from jnf_jax import specs
@@ -158,6 +159,7 @@ def test_a_given_spec_stands_in_for_the_one_read_off(tmp_path):
         ({"columns": {}}, "columns for each modality, got none; the table has 'age', 'weight', 'smokes' and 2 more"),
         ({"columns": {"all_": ("age", "colour")}}, r"numbers in the columns of modality 'all_', .* words in \['colour'\]"),
         ({"label": "kind"}, r"got \['kind'\]"),
+        ({"columns": {"body": "age"}}, "a tuple of columns for modality 'body', got the text 'age'"),
         ({"path": "table.xlsx"}, "a table .parquet, .csv, .tsv, got 'table.xlsx'"),
     ],
 )
@@ -165,6 +167,40 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, change, message):
     config = forms.write_table(tmp_path / "table.parquet")
     with pytest.raises(ValueError, match=message):
         tables.build(dataclasses.replace(config, **change), "train")
+
+
+def test_dates_are_refused(tmp_path):
+    frame = pandas.DataFrame({"day": pandas.date_range("2020-01-01", periods=40), "x": np.linspace(0, 1, 40)})
+    frame.to_parquet(tmp_path / "table.parquet")
+    config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("day",), "b": ("x",)})
+    with pytest.raises(ValueError, match=r"columns of modality 'a', got dates in \['day'\]"):
+        tables.build(config, "train")
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "int8", "bool"])
+def test_columns_of_whole_numbers_alone(tmp_path, dtype):
+    whole = np.arange(50) % (2 if dtype == "bool" else 7)
+    frame = pandas.DataFrame({"w": whole, "v": whole[::-1], "x": np.linspace(0, 1, 50)})
+    frame = frame.astype({"w": dtype, "v": dtype})
+    frame.to_parquet(tmp_path / "table.parquet")
+    config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("w", "v"), "b": ("x",)}, standardise=False)
+    _, found, _ = together(config, tables)
+    assert sorted(found["a"][:, 0]) == sorted(whole)
+
+
+def test_large_means_and_constants_are_standardised_to_the_last_digit(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=20_000)
+    frame = pandas.DataFrame({"large": 1e5 + noise, "time": 1.7e9 + 60.0 * np.arange(20_000), "plain": noise, "fixed": 0.1})
+    frame.loc[frame.index[-1], "plain"] = 0.0
+    frame.to_parquet(tmp_path / "table.parquet")
+    config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": tuple(frame.columns)})
+    train = tables.build(config, "train").arrays["a"]
+    assert train.dtype == np.float32
+    np.testing.assert_allclose(train.mean(0, dtype=float), 0, atol=1e-6)
+    np.testing.assert_allclose(train[:, :3].std(0, dtype=float), 1, atol=1e-6)
+    np.testing.assert_allclose(train[:, 3], 0, atol=1e-6)
+    assert len(np.unique(train[:, 1])) == len(train)
 
 
 def test_files_that_are_no_tables_are_named(tmp_path):

@@ -108,7 +108,7 @@ def test_numbers_that_make_no_sense_are_refused(job, change, message):
 
 
 def test_what_is_missing_from_the_command_line_is_said(tmp_path):
-    with pytest.raises(ValueError, match="Expected --output and --observe with --all"):
+    with pytest.raises(ValueError, match="Expected --output, and modalities to --observe, with --all"):
         sample.draw_all(sample.Arguments(workdir=tmp_path, all=True, observe="a"))
 
 

@@ -1,5 +1,6 @@
 """What `jnf-jax train --log` adds to a run."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,7 +10,7 @@ import tfevents
 
 from experiments import experiment, previews, train
 from jnf_jax import ModalitySpec, configs
-from jnf_jax.data import linear_gaussian
+from jnf_jax.data import arrays, linear_gaussian
 from jnf_jax.models import jnf, mvae
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import dcca
@@ -50,6 +51,26 @@ def test_curves_and_pictures_go_on_where_a_killed_run_was_and_change_nothing(tmp
         assert curves[f"vae/{name}"] == [(row["step"], pytest.approx(row[name])) for row in rows]
     assert [row["step"] for row in rows] == [2, 4, 6, 8]
     assert [step for step, _ in curves["vae/pictures"]] == [2, 4, 6, 8]
+
+
+def test_a_file_that_was_replaced_is_noticed(tmp_path):
+    path = tmp_path / "mine.npz"
+    specs = {"a": ModalitySpec(shape=(3,)), "b": ModalitySpec(shape=(2,))}
+
+    def write(num, shift):
+        rng = np.random.default_rng(0)
+        np.savez(path, a=rng.normal(size=(num, 3)) + shift, b=rng.normal(size=(num, 2)))
+
+    write(200, 0)
+    config = dataclasses.replace(CONFIG, data=arrays.Config(path=str(path), specs=specs))
+    assert train.train(config, tmp_path / "run") == 0
+    for num, shift, message in ((220, 0, "data.train.examples: 160 -> 176"), (200, 5, "data.train.a: ")):
+        write(num, shift)
+        with pytest.raises(ValueError, match=message):
+            train.train(config, tmp_path / "run")
+        model, data = experiment.build(config)
+        with pytest.raises(ValueError, match=message):
+            stages.load(model, tmp_path / "run", data)
 
 
 def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):

@@ -251,9 +251,32 @@ def test_the_importance_bound_lies_above_the_elbo(model, params, batch):
         ({"imag": (NUM, 4, 4, 1)}, r"Expected modalities of .* got \['imag'\]"),
         ({"vector": (NUM, 4)}, r"'vector' of shape \(B, 3\), got \(16, 4\)"),
         ({"vector": (NUM, 3), "bits": (NUM + 1, 5)}, "as many observations"),
+        ({"vector": (0, 3)}, "at least one observation, got {'vector': 0}"),
         ({}, "at least one observed"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_name(model, params, observed, message):
     with pytest.raises(ValueError, match=message):
         model.sample_posterior(params, jax.random.key(0), {k: jnp.zeros(v) for k, v in observed.items()}, num_samples=1)
+
+
+def test_numbers_that_are_no_category_are_seen(model, params, batch):
+    for value in (np.nan, 3.0, -1.0, 0.5):
+        word = np.asarray(batch["word"], np.float32).copy()
+        word[0, 0] = value
+        z, info = model.sample_posterior(params, jax.random.key(3), {"word": word}, num_samples=2)
+        assert info.improper[0], value
+        assert not info.improper[1:].any()
+        assert not all(bool(jnp.isfinite(leaf[:, 0]).all()) for leaf in jax.tree.leaves(z))
+
+
+def test_lists_and_keys_of_the_older_form_are_taken(model, params, batch):
+    draw = lambda key, observed: model.sample_posterior(params, key, observed, num_samples=2)[0]
+    observed = {"vector": np.asarray(batch["vector"]), "bits": np.asarray(batch["bits"])}
+    expected = draw(jax.random.key(0), observed)
+    found = draw(jax.random.PRNGKey(0), {name: x.tolist() for name, x in observed.items()})
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_model_knows_its_config(model, request):
+    assert model.config == request.node.callspec.params["model"]

@@ -7,8 +7,10 @@ import pytest
 
 from jnf_jax import specs
 from jnf_jax.data import source
+from jnf_jax.marginals import mixture
 from jnf_jax.models import base, jmvae, jnf, mvae
 from jnf_jax.networks import mlp
+from jnf_jax.posteriors import hmc
 from jnf_jax.projectors import dcca
 from jnf_jax.training import checkpoint, fit, stages
 
@@ -116,3 +118,84 @@ def test_incomplete_examples_train_what_takes_them_and_nothing_else():
     assert complete
     with pytest.raises(ValueError, match="examples with every modality for stage 'vae'"):
         stages.check(jmvae.build(jmvae.Config(**small, joint_hidden=()), modalities), data, settings)
+
+
+TWO = {"a": specs.ModalitySpec(shape=(2,)), "b": specs.ModalitySpec(shape=(3,))}
+SHORT = fit.Config(num_steps=2, batch_size=8, steps_per_call=1, calls_per_validation=1)
+PLAIN = mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,)))
+
+
+def changed(modality, **fields):
+    return TWO | {modality: dataclasses.replace(TWO[modality], **fields)}
+
+
+@pytest.mark.parametrize(
+    ("config", "modalities", "shift", "message"),
+    [
+        (dataclasses.replace(PLAIN, beta=3.0), TWO, 0, r"of this training, got model.beta: 1.0 -> 3.0\. .* another folder"),
+        (PLAIN, changed("b", scale=0.5), 0, "got specs.b.scale: 1.0 -> 0.5"),
+        (PLAIN, TWO, 5, r"got data.train.a: \[.*\] -> \[.*\]; data.train.b: "),
+    ],
+)
+def test_a_folder_is_that_of_one_model_and_its_data(tmp_path, config, modalities, shift, message):
+    def run(config, modalities, shift):
+        data = splits(modalities, train=50, validation=20)
+        moved = {
+            name: dataclasses.replace(part, arrays={m: x + shift for m, x in part.arrays.items()})
+            for name, part in data.items()
+        }
+        model = mvae.build(config, modalities)
+        return model, moved, stages.train(model, jax.random.key(0), moved, settings={"vae": SHORT}, folder=tmp_path)[0]
+
+    model, data, params = run(PLAIN, TWO, 0)
+    jax.tree.map(np.testing.assert_array_equal, run(PLAIN, TWO, 0)[2], params)
+    jax.tree.map(np.testing.assert_array_equal, stages.load(model, tmp_path, data), params)
+    with pytest.raises(ValueError, match=message):
+        run(config, modalities, shift)
+    other = {
+        name: dataclasses.replace(part, arrays={m: x + shift for m, x in part.arrays.items()}) for name, part in data.items()
+    }
+    with pytest.raises(ValueError, match=message):
+        stages.load(mvae.build(config, modalities), tmp_path, other)
+
+
+def test_what_no_stage_depends_on_may_change(tmp_path):
+    small = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)), joint_hidden=(4,), num_codes=50)
+    small = dataclasses.replace(small, marginal=mixture.Config(num_components=(2,)))
+    modalities = TWO | {"c": specs.ModalitySpec(shape=(2,))}
+    data = splits(modalities, train=50, validation=20)
+    train = lambda config: stages.train(
+        jnf.build(config, modalities), jax.random.key(0), data, settings={"joint": SHORT, "experts": SHORT}, folder=tmp_path
+    )[0]
+    first = train(small)
+    longer = dataclasses.replace(small, sampler=hmc.Config(num_warmup=25), product_rule="prior")
+    jax.tree.map(np.testing.assert_array_equal, train(longer), first)
+    jax.tree.map(np.testing.assert_array_equal, stages.load(jnf.build(longer, modalities), tmp_path), first)
+    with pytest.raises(ValueError, match=r"got model.latent_dim: 2 -> 3|leaf|shape"):
+        train(dataclasses.replace(small, latent_dim=3))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (changed("a", likelihood="bernoulli"), "likelihood='gaussian' for modality 'a', got likelihood='bernoulli'"),
+        (changed("b", scale=0.1), "scale=1.0 for modality 'b', got scale=0.1"),
+        (changed("b", support=(0.0, 1.0)), r"support=None for modality 'b', got support=\(0.0, 1.0\)"),
+        (TWO | {"c": TWO["a"]}, r"the model's modalities \['a', 'b'\], got \['a', 'b', 'c'\]"),
+        ({"a": TWO["a"]}, r"the model's modalities \['a', 'b'\], got \['a'\]"),
+    ],
+)
+def test_data_of_other_specs_are_refused(found, message):
+    arrays = lambda: {name: np.zeros((20, *spec.shape)) for name, spec in found.items()}
+    data = {split: source.Source(specs=found, arrays=arrays()) for split in ("train", "validation")}
+    with pytest.raises(ValueError, match=message):
+        stages.train(mvae.build(PLAIN, TWO), jax.random.key(0), data, settings={"vae": SHORT})
+
+
+def test_one_split_or_one_config_is_no_mapping():
+    data = splits(TWO, train=20, validation=20)
+    model = mvae.build(PLAIN, TWO)
+    with pytest.raises(ValueError, match="data as a mapping, by split or by stage, got Source"):
+        stages.train(model, jax.random.key(0), data["train"], settings={"vae": SHORT})
+    with pytest.raises(ValueError, match="settings as a mapping, by split or by stage, got Config"):
+        stages.train(model, jax.random.key(0), data, settings=SHORT)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -146,7 +147,7 @@ def test_a_pickle_in_place_of_the_arrays_is_not_read(folder):
         (lambda about: about["config"].update(type="jnf_jax.models.none:Config"), "a module that is installed"),
         (lambda about: about["config"].update(latent_dim="2"), "latent_dim, got '2'"),
         (lambda about: about.update(specs={}), "Expected modalities"),
-        (lambda about: about["specs"]["a"].update(scale=-1.0), "Expected a positive scale"),
+        (lambda about: about["specs"]["a"].update(scale=-1.0), "Expected a positive, finite scale"),
     ],
 )
 def test_a_description_of_another_form_is_refused(folder, change, message):
@@ -176,3 +177,13 @@ def test_parameters_of_another_config_are_refused_before_anything_is_written(fol
     with pytest.raises(ValueError, match="in the parameters to save"):
         weights.save(tmp_path / "new", params, config=other, specs=model.specs)
     assert not (tmp_path / "new").exists()
+
+
+def test_weights_of_other_settings_are_refused(tmp_path):
+    model = configs.build(PLAIN, SPECS)
+    weights.save(tmp_path / "w", model.init(jax.random.key(0)), config=PLAIN, specs=SPECS)
+    other = configs.build(dataclasses.replace(PLAIN, network=mlp.Config(hidden=(4,), activation="tanh")), SPECS)
+    with pytest.raises(
+        ValueError, match=r"the weights of this model, got .*model.json of another: network.activation: .* -> \"tanh\""
+    ):
+        stages.load(other, tmp_path / "w")
