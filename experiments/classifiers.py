@@ -57,7 +57,9 @@ def trained(
             progress.say(f"training the classifiers anew: {error}")
         batch = classifiers.as_batch(data["train"])
         training = config.classifiers.training
-        training = dataclasses.replace(training, batch_size=min(training.batch_size, len(batch["labels"])))
+        devices = jax.device_count()
+        most = max(len(batch["labels"]) // devices, 1) * devices
+        training = dataclasses.replace(training, batch_size=min(training.batch_size, most))
         params, _ = fit.fit(
             judges.stage,
             params,

@@ -38,7 +38,8 @@ def load(folders: Sequence[pathlib.Path]) -> tuple[list[Run], experiment.Splits]
     for folder in folders:
         config = experiment.load(folder)
         model, data = experiment.build(config)
-        runs.append(Run(experiment.label(folder), config, model, stages.load(model, folder)))
+        params = stages.load(model, folder, data={"test": data["test"]})
+        runs.append(Run(experiment.label(folder), config, model, params))
         if config.data != runs[0].config.data:
             raise ValueError(f"Expected runs on the same data, got {runs[0].config.data} and {config.data}.")
     return runs, data

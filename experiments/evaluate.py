@@ -159,7 +159,7 @@ def _run(
     progress: writers.Progress,
 ) -> measures.Run:
     """Returns what is measured, and what its judges see in the real examples `test`."""
-    params = stages.load(model, arguments.workdir, data)
+    params = stages.load(model, arguments.workdir, data=data)
     seen = None
     if arguments.inception is not None:
         weights = inception.load(arguments.inception)
@@ -202,7 +202,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     long = dataclasses.replace(sampler, num_chains=_LONG_CHAINS, thinning=arguments.chain_thinning)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, sampler=long))
     model, data = experiment.build(config)
-    params = stages.load(model, arguments.workdir, data)
+    params = stages.load(model, arguments.workdir, data=data)
     test = data["test"].complete().take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {

@@ -54,15 +54,15 @@ def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax figures")
     experiment.check_counts(arguments, "num_latent", "num_traced")
+    if arguments.modality is not None and not arguments.beside:
+        raise ValueError("Expected --beside with --modality, which says what is compared, got none.")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
-    params = stages.load(model, arguments.workdir)
+    params = stages.load(model, arguments.workdir, data={"test": data["test"]})
     test = data["test"].complete()
     folder = arguments.workdir / "figures"
     folder.mkdir(exist_ok=True)
     key = jax.random.key(arguments.seed)
-    if arguments.modality is not None and not arguments.beside:
-        raise ValueError("Expected --beside with --modality, which says what is compared, got none.")
     if arguments.beside:
         return compare(arguments, folder, key)
     figures = {

@@ -65,7 +65,7 @@ def main() -> int:
         raise ValueError(f"Expected a --radius of more than 0, got {arguments.radius}.")
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
-    params = stages.load(model, arguments.workdir, data)
+    params = stages.load(model, arguments.workdir, data=data)
     data = data.complete()
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"

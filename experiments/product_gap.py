@@ -88,7 +88,7 @@ def main() -> int:
         raise ValueError(
             f"Expected a JNF of at least three modalities in {arguments.workdir}: no other model multiplies experts."
         )
-    subsets.choose(names, arguments.subsets)
+    subsets.choose(names, arguments.subsets)  # raises before direct experts are trained
     found = {}
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         shared = prepare(arguments, config, progress)
@@ -133,7 +133,7 @@ class Shared:
 def prepare(arguments: Arguments, config: experiment.Config, progress: writers.Progress) -> Shared:
     """Returns what all arms share; direct experts are trained where they are not there yet."""
     model, data = experiment.build(config)
-    params = stages.load(model, arguments.workdir, data)
+    params = stages.load(model, arguments.workdir, data=data)
     judges, judge_params = classifier_cache.trained(config, data, progress)
     real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].complete().arrays.items()}
     key = jax.random.key(arguments.seed)

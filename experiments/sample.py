@@ -87,7 +87,7 @@ def main() -> int:
         chosen = [subsets.parse(names, arguments.observe)]
     else:
         chosen = [(), *subsets.choose(names, arguments.subsets), names]
-    params = stages.load(model, arguments.workdir)
+    params = stages.load(model, arguments.workdir, data={"test": data["test"]})
     folder = arguments.workdir / "samples"
     folder.mkdir(exist_ok=True)
     with experiment.lease(arguments.workdir), writers.Progress() as progress:

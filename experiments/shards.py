@@ -160,7 +160,7 @@ def _path(job: Job, number: int) -> pathlib.Path:
 def _loaded(workdir: str):
     folder = pathlib.Path(workdir)
     model, data = experiment.build(experiment.load(folder))
-    return model, data, stages.load(model, folder)
+    return model, data, stages.load(model, folder, data={"test": data["test"]})
 
 
 def _parquet():

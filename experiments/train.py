@@ -117,7 +117,7 @@ def train(
     stages.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
     begun_before = not overwrite and (workdir / "config.json").exists()
-    processes.from_first(lambda: _begin(config, model, key, workdir, overwrite=overwrite, taken=taken))
+    processes.from_first(lambda: _begin(config, model, data, key, workdir, overwrite=overwrite, taken=taken))
     due = None if minutes is None else writers.Every(minutes)
 
     @functools.cache
@@ -163,6 +163,7 @@ def train(
 def _begin(
     config: experiment.Config,
     model: base.Model,
+    data: experiment.Splits,
     key: types.Array,
     workdir: pathlib.Path,
     *,
@@ -173,7 +174,7 @@ def _begin(
     if taken is not None:
         if overwrite and taken[0].resolve() == workdir.resolve():
             raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
-        _check_taken(config, model, *taken, None if overwrite else workdir)
+        _check_taken(config, model, data, *taken, None if overwrite else workdir)
     if overwrite:
         experiment.remove(workdir)
     experiment.create(workdir, config)
@@ -182,13 +183,18 @@ def _begin(
 
 
 def _check_taken(
-    config: experiment.Config, model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path | None
+    config: experiment.Config,
+    model: base.Model,
+    data: experiment.Splits,
+    other: pathlib.Path,
+    names: list[str] | None,
+    workdir: pathlib.Path | None,
 ) -> None:
     """Checks that another run's stages are what this experiment's would be, and that they belong together.
 
     Raises:
-      ValueError: if the model has no such stage; the other run has not finished it, or trained it with other settings, or its files are
-        damaged; it was trained on a stage that is not taken too; or this run has one of its own.
+      ValueError: if the model has no such stage; the other run has not finished it, or trained it with other settings or on other data, or its
+        files are damaged; it was trained on a stage that is not taken too; or this run has one of its own.
     """
     theirs = experiment.load(other)
     taken = _stages(model, names)
@@ -202,7 +208,7 @@ def _check_taken(
             raise ValueError(f"Expected a stage {name!r} of this experiment's settings in {other}, got others of {differing}.")
         if (digests := stages.finished(other, stage).digests()) is None:
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
-        stages.check_fits(model, other, name)
+        stages.check_fits(model, other, name, data)
         if workdir is not None and stages.finished(workdir, stage).digests() not in (None, digests):
             raise ValueError(f"Expected no stage {name!r} yet in {workdir}, or that of {other}, got another.")
 

@@ -31,7 +31,7 @@ def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
       x: `[.., *shape]`.
 
     Raises:
-      ValueError: if the trailing axes are not the modality's shape, or a bounded real modality has integers of more than 8 bits.
+      ValueError: if the trailing axes are not the modality's shape, or a bounded real modality has integers other than uint8.
     """
     x = jnp.asarray(x)
     if x.shape[x.ndim - len(spec.shape) :] != spec.shape:

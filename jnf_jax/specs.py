@@ -48,10 +48,11 @@ class ModalitySpec:
     def __post_init__(self):
         if not isinstance(self.shape, Iterable):
             raise ValueError(f"Expected a shape of one or more positive integers, as (3,), got {self.shape!r}.")
-        whole = lambda n: int(n) if isinstance(n, numbers.Integral) else n  # of numpy's types as well
-        object.__setattr__(self, "shape", tuple(map(whole, self.shape)))
+        object.__setattr__(self, "shape", tuple(map(_plain, self.shape)))
         if self.support is not None:
-            object.__setattr__(self, "support", tuple(self.support))
+            object.__setattr__(self, "support", tuple(map(_plain, self.support)))
+        for name in ("scale", "num_categories", "library"):
+            object.__setattr__(self, name, _plain(getattr(self, name)))
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(self.labels))
         if self.likelihood not in LIKELIHOODS:
@@ -84,6 +85,11 @@ class ModalitySpec:
             raise ValueError(f"Expected a support (low, high) with low < high, got {self.support}.")
 
     @property
+    def law(self) -> dict[str, Any]:
+        """What a model of the modality depends on: not how people look at it, nor the total of what is generated."""
+        return {name: getattr(self, name) for name in ("shape", "likelihood", "scale", "support", "num_categories")}
+
+    @property
     def size(self) -> int:
         """Number of values in one example."""
         return math.prod(self.shape)
@@ -102,6 +108,13 @@ class ModalitySpec:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as an encoder sees it: categories are one-hot."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+def _plain(value: Any) -> Any:
+    """Returns one of numpy's numbers as Python's own, and all else as it is."""
+    if isinstance(value, (bool, int, float)):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value) if isinstance(value, numbers.Real) else value
 
 
 def _fits_layout(layout: str, shape: tuple[int, ...]) -> bool:

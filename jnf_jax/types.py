@@ -39,7 +39,7 @@ class Info(NamedTuple):
     divergences: Array  # [B] number of divergent transitions after warm-up
     rhat: Array  # [B] split R-hat of the log density over the chains
     ess: Array  # [B] bulk effective sample size of the log density, over all chains
-    improper: Array  # [B] bool: the density grows along some ray, so that it may not be normalisable
+    improper: Array  # [B] bool: a density or a draw is not finite, or the density grows along some ray and may have no integral
     step_size: Array  # [B] leapfrog step size, 0 where no chain ran
 
 

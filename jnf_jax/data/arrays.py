@@ -114,20 +114,19 @@ def splits(
       rows: split -> numbers of its examples, where these are known; otherwise they are drawn.
 
     Raises:
-      ValueError: if the arrays do not fit the specs, no example has one of the modalities, or there are too few examples for three parts.
+      ValueError: if the arrays do not fit the specs, no training example has one of the modalities, or there are too few examples for three parts.
     """
     source.check_modalities(specs, arrays)
     if masks is not None:
         source.check_masks(specs, masks, max(map(len, arrays.values()), default=0))
         masks = {name: np.asarray(mask) for name, mask in masks.items()}
-        if never := [name for name, mask in masks.items() if not mask.any()]:
-            raise ValueError(
-                f"Expected an example that has modality {never[0]!r}, got none; one NaN in its row counts as a missing one."
-            )
         absent = {name for name in masks if not isinstance(arrays[name], stream.Rows)}  # a file has valid data there already
         arrays = {name: _filled(specs[name], x, masks[name]) if name in absent else x for name, x in arrays.items()}
     source.check(specs, arrays, labels)
     rows = rows or division.rows(len(next(iter(arrays.values()))), config or division.Division())
+    if never := [name for name, mask in (masks or {}).items() if not mask[rows["train"]].any()]:
+        hint = "; one NaN in a row makes it a missing one" if getattr(config, "nan_is_missing", False) else ""
+        raise ValueError(f"Expected a training example that has modality {never[0]!r}, got none{hint}.")
     return {
         name: source.Source(
             specs=specs,

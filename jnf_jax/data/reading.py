@@ -16,6 +16,8 @@ from jnf_jax.data import arrays as arrays_lib
 from jnf_jax.data import division, source
 
 _NAMED = 3  # of the examples that an error is about
+_BLOCK = 2**22  # values that are standardised at once
+_MOST_KINDS = 20  # of words in a column, above which they should repeat
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,10 @@ def _modality(
     """Returns the spec of a modality, given or read off, and its data as that spec takes them."""
     if x.dtype.kind in "OUS":
         known, places = np.unique(x[there].astype(str), return_inverse=True)
+        if len(known) > max(_MOST_KINDS, there.sum() / 2):
+            raise ValueError(
+                f"Expected categories that repeat in modality {name!r}, got {len(known)} words in {there.sum()} examples."
+            )
         x = np.zeros(x.shape, np.int32)
         x[there] = places.reshape(-1, *x.shape[1:])
         inferred = {"likelihood": "categorical", "num_categories": max(len(known), 2)}
@@ -180,10 +186,15 @@ def _modality(
 def _real(config: Options, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray) -> np.ndarray:
     if not config.standardise or spec.support is not None:
         return x.astype(np.float32)
-    x = x.astype(np.float64)  # sums in single precision lose what a large mean leaves of a small deviation
-    mean, deviation = x[train].mean(0), x[train].std(0)
-    constant = x[train].min(0) == x[train].max(0)
-    return ((x - mean) / np.where(constant, 1, deviation)).astype(np.float32)
+    out = np.empty(x.shape, np.float32)
+    flat, scaled = x.reshape(len(x), -1), out.reshape(len(x), -1)
+    width = max(1, _BLOCK // len(x))
+    for start in range(0, flat.shape[1], width):  # of columns: double precision takes memory
+        block = flat[:, start : start + width].astype(np.float64)  # single precision loses small deviations from a large mean
+        part = block[train]
+        constant = part.min(0) == part.max(0)
+        scaled[:, start : start + width] = (block - part.mean(0)) / np.where(constant, 1, part.std(0))
+    return out
 
 
 def _whole(x: np.ndarray) -> bool:

@@ -1,6 +1,7 @@
 """What every data set returns: arrays in memory, or in files, beside the specs of their modalities. No jax here."""
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
@@ -13,6 +14,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS = ("train", "validation", "test")
 
 _SUMMARISED = 64  # examples
+_VALUES = 1_000  # of each of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,18 @@ class Source:
         )
 
     def summary(self) -> dict:
-        """Returns what tells one data set from another, as JSON values: the number of examples, and each modality's mean and deviation.
+        """Returns what tells one data set from another, as JSON values.
 
-        They are those of at most 64 examples, evenly spaced, and rounded: another processor may compute the same data with other last digits.
+        The number of examples; and of each modality mean and standard deviation over at most 64 examples that have it, evenly spaced, and at
+        most a thousand values of each, beside the number of examples that have it where some lack it. Mean and deviation are rounded to about
+        a thousandth of the deviation: another processor may compute the same data with other last digits.
         """
-        rows = np.unique(np.linspace(0, len(self) - 1, _SUMMARISED).astype(int))
-        return {"examples": len(self)} | {name: _moments(np.asarray(x[rows], float)) for name, x in self.arrays.items()}
+        found: dict = {"examples": len(self)}
+        for name, x in self.arrays.items():
+            mask = None if self.masks is None else self.masks.get(name)
+            having = np.arange(len(self)) if mask is None else np.flatnonzero(mask)
+            found[name] = _moments(x, having) | ({} if mask is None else {"present": len(having)})
+        return found
 
     def having(self, names: Iterable[str]) -> np.ndarray:
         """Returns whether each example has all of these modalities, `[N]` bool."""
@@ -84,11 +92,17 @@ class Source:
         return dataclasses.replace(self.select(rows), masks=None)
 
 
-def _moments(x: np.ndarray) -> list[float]:
-    """Returns mean and standard deviation, rounded to a hundredth and to three digits of the deviation."""
-    mean, deviation = float(x.mean()), float(x.std())
-    unit = deviation if deviation > 1e-6 * abs(mean) else 0.0
-    return [float(f"{mean:.3g}") if not unit else round(mean / unit, 2) + 0.0, float(f"{unit:.3g}")]
+def _moments(x: np.ndarray | stream.Rows, rows: np.ndarray) -> dict[str, float]:
+    """Returns rounded mean and standard deviation of some of the examples of these numbers, which are read one by one."""
+    if not len(rows):
+        return {}
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, _SUMMARISED).astype(int))]
+    parts = [np.asarray(x[i : i + 1]).reshape(-1) for i in map(int, chosen)]
+    values = np.concatenate([part[:: max(1, part.size // _VALUES)].astype(float) for part in parts])
+    mean, deviation = float(values.mean()), float(values.std())
+    unit = max(deviation * 1e-3, abs(mean) * 1e-4)  # float32 has seven digits
+    digits = -math.ceil(math.log10(unit)) if unit > 0 else 0
+    return {"mean": round(mean, digits) + 0.0, "deviation": round(deviation, digits) + 0.0}
 
 
 def check_split(split: str) -> None:

@@ -5,6 +5,7 @@ among the sorted words. An empty cell means that the example lacks the modality.
 """
 
 import dataclasses
+import datetime
 import pathlib
 from collections.abc import Mapping
 
@@ -75,9 +76,15 @@ def _table(path: str):
         raise ValueError(f"Expected a table at {path!r}, got what pandas cannot read: {error}") from error
 
 
+def _has_dates(column) -> bool:
+    if column.dtype.kind != "O":
+        return column.dtype.kind in "mM"
+    return any(isinstance(value, (datetime.date, datetime.time, datetime.timedelta)) for value in column)
+
+
 def _array(name: str, columns) -> np.ndarray:
     """Returns `[N, columns]` numbers, or one column of words `[N, 1]`."""
-    if dates := [str(c) for c, dtype in columns.dtypes.items() if dtype.kind in "mM"]:
+    if dates := [str(c) for c in columns if _has_dates(columns[c])]:
         raise ValueError(
             f"Expected numbers or words in the columns of modality {name!r}, got dates in {dates}: make them numbers first."
         )

@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jnf_jax import configs, distributions, keys, subsets, types
 from jnf_jax import specs as specs_lib
@@ -100,10 +99,11 @@ class Modalities:
         """Returns the observed modalities in the specs' order.
 
         Raises:
-          ValueError: on an unknown modality, a wrong shape, an empty batch, or batches of different lengths.
+          ValueError: on an unknown modality, a list, a wrong shape, an empty batch, or batches of different lengths.
         """
         out = {name: observed[name] for name in subsets.ordered(self.names, observed)}
-        out = {name: x if hasattr(x, "dtype") else np.asarray(x) for name, x in out.items()}
+        if lists := [name for name, x in out.items() if not hasattr(x, "shape")]:
+            raise ValueError(f"Expected an array for modality {lists[0]!r}, got {type(out[lists[0]]).__name__}.")
         for name, x in out.items():
             shape = self.specs[name].shape
             if jnp.ndim(x) != len(shape) + 1 or jnp.shape(x)[1:] != shape:

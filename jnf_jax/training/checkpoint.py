@@ -171,13 +171,15 @@ class Directory:
         return None if step is None else self._manifest(step)["files"]
 
     def check(self, like: Any) -> None:
-        """Checks that the newest whole step has the leaves of `like`, arrays or their shapes.
+        """Checks that the newest whole step has the leaves of `like`, arrays or their shapes, and belongs to what this directory is about.
 
         Raises:
           ValueError: if they differ (the first one is named), or as `newest`.
         """
         if (step := self.newest()) is not None:
-            check_leaves(self._manifest(step)["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
+            content = self._manifest(step)
+            self._check_about(content, step)
+            check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
 
     def adopt(self, about: Mapping[str, Any]) -> None:
         """Changes what the newest whole step belongs to, in these entries."""
@@ -369,15 +371,27 @@ def differences(old: Any, new: Any, path: str = "", *, common: bool = False) -> 
       old: one value.
       new: another.
       path: their name.
-      common: whether names that only one of them has do not count.
+      common: whether fields that only one of two configs has do not count; nor does the module of a config that was, or is, `__main__`.
+        Names of a plain mapping always count, but for those of `old` and `new` themselves.
     """
-    if isinstance(old, dict) and isinstance(new, dict) and old.get("type") == new.get("type"):
-        names = sorted({*old} & {*new} if common else {*old, *new})
+    if isinstance(old, dict) and isinstance(new, dict) and _same_type(old, new, loosely=common):
+        fields = common and (not path or "type" in old)
+        names = sorted(({*old} & {*new} if fields else {*old, *new}) - {"type"})
         found = {}
         for name in names:
             found |= differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."), common=common)
         return found
     return {} if old == new else {path: (old, new)}
+
+
+def _same_type(old: dict, new: dict, *, loosely: bool) -> bool:
+    types = old.get("type"), new.get("type")
+    if types[0] == types[1]:
+        return True
+    if None in types or not loosely:
+        return False
+    modules, names = zip(*(str(kind).split(":", 1) for kind in types), strict=True)
+    return "__main__" in modules and names[0] == names[1]
 
 
 def told(differing: Mapping[str, tuple[Any, Any]]) -> str:
@@ -399,6 +413,14 @@ def _writer() -> concurrent.futures.ThreadPoolExecutor:
     if _executor is None:
         _executor = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
     return _executor
+
+
+def _forget_writer() -> None:
+    global _executor
+    _executor = None
+
+
+os.register_at_fork(after_in_child=_forget_writer)  # a child has no thread of its parent's
 
 
 def _write_manifest(path: pathlib.Path, content: dict) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from jnf_jax.training import checkpoint, sharding
+from jnf_jax.training import checkpoint, files, sharding
 
 _MEETINGS = itertools.count()
 _PATIENCE = 3_600_000  # milliseconds; a process that dies ends the wait within the heartbeat
@@ -46,7 +46,7 @@ def from_first(function: Callable[[], Any]) -> Any:
     """Returns what `function()`, called in the first process alone, returns there, as JSON values; all raise what it raises.
 
     Raises:
-      ValueError: what the function raises, or checkpoint's own kinds of it; an error of another type becomes a ValueError too.
+      ValueError: what the function raises, of the kinds that `files` and `checkpoint` have; an error of another type becomes a ValueError too.
     """
     if jax.process_count() == 1:
         return function()
@@ -62,8 +62,8 @@ def from_first(function: Callable[[], Any]) -> Any:
     padded = np.frombuffer(answer.ljust(length, b" ")[:length], np.uint8)
     content = json.loads(bytes(np.asarray(multihost_utils.broadcast_one_to_all(padded))).decode())
     if "error" in content:
-        kind = getattr(checkpoint, content["error"], ValueError)
-        raise (kind if isinstance(kind, type) and issubclass(kind, ValueError) else ValueError)(content["message"])
+        kinds = {kind.__name__: kind for kind in (files.DamagedError, checkpoint.SaveError)}
+        raise kinds.get(content["error"], ValueError)(content["message"])
     return content["value"]
 
 

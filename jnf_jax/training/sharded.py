@@ -142,5 +142,5 @@ def _can_be_cut(others: Any, observed: types.Batch) -> bool:
     """Returns whether these are concrete observations of one number; the model says what is wrong with any other."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((others, observed))):
         return False
-    lengths = {len(x) if len(x.shape) else 0 for x in observed.values()}
+    lengths = {len(x) if getattr(x, "shape", ()) else 0 for x in observed.values()}
     return len(lengths) == 1 and min(lengths) > 0

@@ -70,7 +70,6 @@ def train(
     folder = None if folder is None else pathlib.Path(folder)
     params = model.init(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
-    about_data = {} if folder is None else {split: data[split].summary() for split in ("train", "validation")}
     common = {
         "mesh": mesh,
         "on_report": on_report,
@@ -80,7 +79,7 @@ def train(
         "pace": pace,
     }
     for stage in model.stages:
-        about = about_stage(model, stage, key, settings, digests) | {"data": about_data}
+        about = about_stage(model, stage, key, settings, digests, data) if folder is not None else None
         options = {"policy": policy, "about": about, "on_trouble": on_trouble}
         done = states = None
         passed_over: list[str] = []
@@ -144,8 +143,9 @@ def about_stage(
     key: types.Array,
     settings: Mapping[str, fit.Config],
     digests: Mapping[str, str | None],
+    data: Mapping[str, source.Source],
 ) -> dict[str, Any]:
-    """Returns what a stage's checkpoints belong to beside the data, as JSON values.
+    """Returns what a stage's checkpoints belong to, as JSON values.
 
     Args:
       model: whose stage it is.
@@ -153,16 +153,22 @@ def about_stage(
       key: of the whole training.
       settings: stage -> how it is trained.
       digests: stage -> the digest of its finished weights, of those that this one is trained on.
+      data: the splits.
     """
     return {
         "key": key_words(key),
         "settings": configs.to_json(settings.get(stage.name)),
-        "weights": {name: digests[name] for name in stage.needs if digests.get(name) is not None},
-    } | _about_model(model, stage)
+        **{f"weights.{name}": digests[name] for name in stage.needs if digests.get(name) is not None},
+    } | _about_model(model, stage, data)
 
 
-def _about_model(model: base.Model, stage: base.Stage) -> dict[str, Any]:
-    return {"stage": stage.name, "model": base.settings_of(model.config, stage.name), "specs": configs.to_json(model.specs)}
+def _about_model(model: base.Model, stage: base.Stage, data: Mapping[str, source.Source]) -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "model": base.settings_of(model.config, stage.name),
+        "specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()},
+        **{f"data.{split}": data[split].summary() for split in source.SPLITS if split in data},
+    }
 
 
 def key_words(key: types.Array) -> list[int]:
@@ -202,9 +208,12 @@ def check(
       mesh: devices; all of them where None.
 
     Raises:
-      ValueError: if a split is missing; a stage has no settings, or settings no stage; examples lack modalities and a stage does not take them, or
-        there are fewer than it needs; the data's specs are not the model's; a batch is larger than the data or does not split over the devices; the networks do not fit the data; or a
-        stage's loss takes no batch of that size.
+      ValueError: where one of these is true.
+        - A split is missing, or the data's specs are not the model's.
+        - A stage has no settings, or settings have no stage.
+        - Examples lack modalities and a stage does not take them, or there are fewer than it needs.
+        - A batch is larger than the data, does not split over the devices, or no loss takes one of that size.
+        - The networks do not fit the data.
     """
     for what, value in {"data": data, "settings": settings}.items():
         if not isinstance(value, Mapping):
@@ -251,21 +260,21 @@ def _check_specs(model: base.Model, found: specs_lib.Specs) -> None:
     if set(found) != set(model.specs):
         raise ValueError(f"Expected data of the model's modalities {list(model.specs)}, got {list(found)}.")
     for name, spec in model.specs.items():
-        for field in ("shape", "likelihood", "scale", "support", "num_categories"):
-            if getattr(spec, field) != getattr(found[name], field):
+        for field, value in spec.law.items():
+            if value != (other := found[name].law[field]):
                 raise ValueError(
-                    f"Expected data of the model's specs, with {field}={getattr(spec, field)!r} for modality {name!r}, "
-                    f"got {field}={getattr(found[name], field)!r}."
+                    f"Expected data of the model's specs, with {field}={value!r} for modality {name!r}, got {field}={other!r}."
                 )
 
 
-def load(model: base.Model, folder: pathlib.Path | str, data: Mapping[str, source.Source] | None = None) -> types.Params:
+def load(model: base.Model, folder: pathlib.Path | str, *, data: Mapping[str, source.Source] | None = None) -> types.Params:
     """Returns the parameters of a model all of whose stages are finished, or those that `weights.save` wrote into the folder.
 
     Args:
       model: the model; settings that no stage depends on, as those of its chains, may be others than in training.
       folder: of `train` or `weights.save`.
-      data: splits to be compared with those of the training, as far as a summary tells; None compares nothing.
+      data: splits to be compared with those of the training, as far as a summary tells; None compares nothing. What `weights.save` wrote
+        knows no data.
 
     Raises:
       ValueError: if a stage is not finished, a file is damaged, or it belongs to another model or other data.
@@ -277,9 +286,8 @@ def load(model: base.Model, folder: pathlib.Path | str, data: Mapping[str, sourc
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
     params = jax.tree.map(like, jax.eval_shape(model.init, jax.random.key(0))) | compiling.once(init)(jax.random.key(0))
-    known = {} if data is None else {"data": {split: data[split].summary() for split in ("train", "validation")}}
     for stage in model.stages:
-        about = _about_model(model, stage) | known
+        about = _about_model(model, stage, data or {})
         best = checkpoint.Directory(finished(pathlib.Path(folder), stage).path, about=about).latest(_owned(stage, params))
         if best is None:
             raise ValueError(f"Expected a finished stage {stage.name!r} in {folder}, got none: resume its training first.")
@@ -287,7 +295,7 @@ def load(model: base.Model, folder: pathlib.Path | str, data: Mapping[str, sourc
     return params
 
 
-def check_fits(model: base.Model, folder: pathlib.Path, name: str) -> None:
+def check_fits(model: base.Model, folder: pathlib.Path, name: str, data: Mapping[str, source.Source]) -> None:
     """Checks that a finished stage in a folder has the leaves that this model's stage of that name has.
 
     Raises:
@@ -295,7 +303,8 @@ def check_fits(model: base.Model, folder: pathlib.Path, name: str) -> None:
     """
     params = jax.eval_shape(model.init, jax.random.key(0))
     stage = next(stage for stage in model.stages if stage.name == name)
-    finished(folder, stage).check(_owned(stage, params))
+    about = _about_model(model, stage, data)
+    checkpoint.Directory(finished(folder, stage).path, about=about).check(_owned(stage, params))
 
 
 def finished(folder: pathlib.Path, stage: base.Stage) -> checkpoint.Directory:

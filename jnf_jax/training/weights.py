@@ -87,7 +87,8 @@ def read(model: base.Model, folder: str | os.PathLike) -> types.Params:
       ValueError: if a file is missing, damaged or of another form, a leaf has another name, shape or type than the model's, or the weights
         belong to other settings of it.
     """
-    _check_config(model, describe(folder)["config"], pathlib.Path(folder) / MODEL)
+    about = describe(folder)
+    _check_about(model, about["config"], about["specs"], pathlib.Path(folder) / MODEL)
     path = pathlib.Path(folder) / WEIGHTS
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -126,10 +127,20 @@ def found(folder: str | os.PathLike) -> bool:
     return (pathlib.Path(folder) / MODEL).exists()
 
 
-def _check_config(model: base.Model, saved: Any, where: pathlib.Path) -> None:
-    for stage in model.stages if isinstance(saved, Mapping) else ():
-        if differing := checkpoint.differences(saved, base.settings_of(model.config, stage.name), common=True):
+def _check_about(model: base.Model, config: Any, specs: Any, where: pathlib.Path) -> None:
+    """Raises a ValueError where a config and specs, as JSON values, are those of another model."""
+    saved = {"specs": {}} if not isinstance(specs, Mapping) else {"specs": {n: _law(spec) for n, spec in specs.items()}}
+    own = {"specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()}}
+    for stage in model.stages:
+        settings = {"model": base.settings_of(model.config, stage.name)}
+        known = {"model": config} if settings["model"] else {}
+        if differing := checkpoint.differences(saved | known, own | settings, common=True):
             raise ValueError(f"Expected the weights of this model, got {where} of another: {checkpoint.told(differing)}.")
+
+
+def _law(spec: Any) -> Any:
+    names = specs_lib.ModalitySpec(shape=(1,)).law
+    return {name: spec.get(name) for name in names} if isinstance(spec, Mapping) else spec
 
 
 def _sum(about: Mapping[str, Any]) -> str:

@@ -169,12 +169,21 @@ def test_tables_that_do_not_fit_are_refused(tmp_path, change, message):
         tables.build(dataclasses.replace(config, **change), "train")
 
 
-def test_dates_are_refused(tmp_path):
-    frame = pandas.DataFrame({"day": pandas.date_range("2020-01-01", periods=40), "x": np.linspace(0, 1, 40)})
-    frame.to_parquet(tmp_path / "table.parquet")
-    config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("day",), "b": ("x",)})
-    with pytest.raises(ValueError, match=r"columns of modality 'a', got dates in \['day'\]"):
-        tables.build(config, "train")
+@pytest.mark.parametrize(
+    ("ending", "kind", "message"),
+    [
+        ("parquet", "datetime", r"columns of modality 'a', got dates in \['day'\]"),
+        ("parquet", "date", r"columns of modality 'a', got dates in \['day'\]"),
+        ("csv", "datetime", "categories that repeat in modality 'a', got 40 words in 40 examples"),
+    ],
+)
+def test_dates_are_refused(tmp_path, ending, kind, message):
+    days = pandas.date_range("2020-01-01", periods=40)
+    frame = pandas.DataFrame({"day": days if kind == "datetime" else days.date, "x": np.linspace(0, 1, 40)})
+    path = tmp_path / f"table.{ending}"
+    frame.to_parquet(path) if ending == "parquet" else frame.to_csv(path, index=False)
+    with pytest.raises(ValueError, match=message):
+        tables.build(tables.Config(path=str(path), columns={"a": ("day",), "b": ("x",)}), "train")
 
 
 @pytest.mark.parametrize("dtype", ["int64", "Int64", "int8", "bool"])

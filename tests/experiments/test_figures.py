@@ -1,3 +1,5 @@
+import sys
+
 import drawn
 import jax
 import matplotlib.pyplot as plt
@@ -80,3 +82,10 @@ def test_eight_modalities_are_drawn():
     figure = figures.any_to_any(drawn.model(modalities), {}, KEY, drawn.data(modalities), num_observations=2)
     assert len(figure.axes) == 23
     plt.close(figure)
+
+
+def test_a_modality_without_runs_beside_is_refused_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["figures", "--workdir", str(tmp_path), "--modality", "a"])
+    with pytest.raises(ValueError, match="Expected --beside with --modality"):
+        figures.main()
+    assert not list(tmp_path.iterdir())

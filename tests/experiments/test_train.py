@@ -64,13 +64,16 @@ def test_a_file_that_was_replaced_is_noticed(tmp_path):
     write(200, 0)
     config = dataclasses.replace(CONFIG, data=arrays.Config(path=str(path), specs=specs))
     assert train.train(config, tmp_path / "run") == 0
-    for num, shift, message in ((220, 0, "data.train.examples: 160 -> 176"), (200, 5, "data.train.a: ")):
+    for num, shift, message in ((220, 0, "data.train.examples: 160 -> 176"), (200, 5, "data.train.a.mean: ")):
         write(num, shift)
         with pytest.raises(ValueError, match=message):
             train.train(config, tmp_path / "run")
         model, data = experiment.build(config)
         with pytest.raises(ValueError, match=message):
-            stages.load(model, tmp_path / "run", data)
+            stages.load(model, tmp_path / "run", data=data)
+        with pytest.raises(ValueError, match=message):
+            train.train(config, tmp_path / "other", taken=(tmp_path / "run", None))
+        assert not (tmp_path / "other").exists()
 
 
 def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from jnf_jax.marginals import flow as flow_marginal
 from jnf_jax.marginals import mixture
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
-from jnf_jax.training import fit, sharding, step
+from jnf_jax.training import fit, sharded, sharding, step
 
 MODALITIES = {
     "image": specs.ModalitySpec(shape=(4, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0)),
@@ -270,12 +270,25 @@ def test_numbers_that_are_no_category_are_seen(model, params, batch):
         assert not all(bool(jnp.isfinite(leaf[:, 0]).all()) for leaf in jax.tree.leaves(z))
 
 
-def test_lists_and_keys_of_the_older_form_are_taken(model, params, batch):
-    draw = lambda key, observed: model.sample_posterior(params, key, observed, num_samples=2)[0]
-    observed = {"vector": np.asarray(batch["vector"]), "bits": np.asarray(batch["bits"])}
-    expected = draw(jax.random.key(0), observed)
-    found = draw(jax.random.PRNGKey(0), {name: x.tolist() for name, x in observed.items()})
-    jax.tree.map(np.testing.assert_array_equal, found, expected)
+def test_keys_of_the_older_form_are_taken(model, params, batch):
+    observed = {"vector": batch["vector"], "bits": batch["bits"]}
+    draw = lambda key: model.sample_posterior(params, key, observed, num_samples=2)[0]
+    jax.tree.map(np.testing.assert_array_equal, draw(jax.random.PRNGKey(0)), draw(jax.random.key(0)))
+
+
+def test_lists_are_refused_everywhere(model, params, batch):
+    observed = {"vector": batch["vector"].tolist(), "bits": batch["bits"]}
+    key = jax.random.key(0)
+    for whole in (model, sharded.over(model)):
+        calls = [
+            lambda whole=whole: whole.sample_posterior(params, key, observed, num_samples=2),
+            lambda whole=whole: whole.log_likelihood(params, key, observed, num_importance=4),
+            lambda whole=whole: whole.posterior_log_density(params, observed, codes(model, params, (3, NUM))),
+            lambda whole=whole: whole.elbo(params, key, {**batch, "vector": observed["vector"]}),
+        ]
+        for call in calls:
+            with pytest.raises(ValueError, match="an array for modality 'vector', got list"):
+                call()
 
 
 def test_a_model_knows_its_config(model, request):

@@ -2,6 +2,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 import threading
 from typing import NamedTuple
@@ -202,3 +203,15 @@ def test_a_write_that_an_interrupted_training_left_under_way_is_waited_for(tmp_p
     assert began.wait(60)
     threading.Timer(0.5, may_end.set).start()
     assert checkpoint.Directory(tmp_path).newest() == 1
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
+def test_a_forked_process_reads_what_its_parent_wrote(tmp_path):
+    directory = checkpoint.Directory(tmp_path)
+    directory.save(state(1), step=1)
+    directory.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        os._exit(checkpoint.Directory(tmp_path).steps() != [1])
+    assert os.waitpid(child, 0)[1] == 0

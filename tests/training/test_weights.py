@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from jnf_jax import ModalitySpec, configs
 from jnf_jax.flows import maf
-from jnf_jax.models import jnf, mmvae_plus, mvae
+from jnf_jax.models import jnf, mmvae_plus, mvae, mvtcae
 from jnf_jax.networks import mlp
 from jnf_jax.training import files, stages, weights
 
@@ -179,11 +179,24 @@ def test_parameters_of_another_config_are_refused_before_anything_is_written(fol
     assert not (tmp_path / "new").exists()
 
 
-def test_weights_of_other_settings_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("config", "specs", "message"),
+    [
+        (
+            dataclasses.replace(PLAIN, network=mlp.Config(hidden=(4,), activation="tanh")),
+            SPECS,
+            r"model.network.activation: .* -> .tanh.",
+        ),
+        (mvtcae.Config(latent_dim=2, network=SMALL), SPECS, r"another: model: \{.*mvae:Config.* -> \{.*mvtcae:Config"),
+        (PLAIN, SPECS | {"a": dataclasses.replace(SPECS["a"], scale=0.1)}, "specs.a.scale: 0.5 -> 0.1"),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path, config, specs, message):
     model = configs.build(PLAIN, SPECS)
     weights.save(tmp_path / "w", model.init(jax.random.key(0)), config=PLAIN, specs=SPECS)
-    other = configs.build(dataclasses.replace(PLAIN, network=mlp.Config(hidden=(4,), activation="tanh")), SPECS)
+    shown = SPECS | {"a": dataclasses.replace(SPECS["a"], unit="mm")}
+    stages.load(configs.build(PLAIN, shown), tmp_path / "w")
     with pytest.raises(
-        ValueError, match=r"the weights of this model, got .*model.json of another: network.activation: .* -> \"tanh\""
+        ValueError, match=rf"the weights of this model, got .*model.json of {message}" if "another" in message else message
     ):
-        stages.load(other, tmp_path / "w")
+        stages.load(configs.build(config, specs), tmp_path / "w")
