@@ -26,9 +26,13 @@ def data_sets() -> list[str]:
     return sorted(p.name for p in RESULTS.iterdir() if list(p.glob("*/seed_*/evaluation.json")))
 
 
-def coherence(data: str) -> str:
-    """Coherence by the number of observed modalities; joint coherence; diversity, without which coherence misleads. Mean ± standard deviation."""
+def coherence(data: str, *models: str) -> str:
+    """Coherence by the number of observed modalities; joint coherence; diversity, without which coherence misleads. Mean ± standard deviation.
+
+    Where models are given, the table is of these alone.
+    """
     columns, rows = _runs(data, lambda column: re.match(r"seeds|from \d|joint|diversity", column))
+    rows = [row for row in rows if not models or row[0].removeprefix(f"{data}/") in models]
     return table_text.markdown(columns, [*rows, *_published(data, columns)])
 
 
@@ -289,7 +293,9 @@ TABLES = {
 
 def readme_tables() -> dict[str, str]:
     """Returns the README's tables, by the name of their mark."""
-    return {"coherence": coherence("polydigits"), "speed": committed_speed.readme()}
+    from experiments import compare
+
+    return {"coherence": coherence("polydigits", *compare.MODELS, "published_product"), "speed": committed_speed.readme()}
 
 
 def write_readme() -> None:

@@ -156,8 +156,8 @@ def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp
         shutil.copytree(whole / "params" / "experts", workdir / "params" / "joint")
     config = experiment.load(whole)
     with jax.enable_x64(False):  # as the run was trained
-        model, _ = experiment.build(config)
-        check = lambda: train._check_taken(config, model, other, ["joint"], workdir)
+        model, data = experiment.build(config)
+        check = lambda: train._check_taken(config, model, data, other, ["joint"], workdir)
         if broken is None:
             check()
         else:
