@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: docs tables demo test test-all test-multivae check lint bench clean
 
-demo: $(BASE)  ## train, evaluate and draw JNF on polydigits: 11 to 20 minutes on 2 cores
+demo: $(BASE)  ## train, evaluate and draw JNF on polydigits: 5 to 20 minutes on 2 cores
 	$(RUN) -m experiments.train polydigits/jnf --workdir runs/demo
 	$(RUN) -m experiments.evaluate --workdir runs/demo
 	$(RUN) -m experiments.figures --workdir runs/demo
