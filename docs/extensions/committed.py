@@ -26,13 +26,9 @@ def data_sets() -> list[str]:
     return sorted(p.name for p in RESULTS.iterdir() if list(p.glob("*/seed_*/evaluation.json")))
 
 
-def coherence(data: str, *models: str) -> str:
-    """Coherence by the number of observed modalities; joint coherence; diversity, without which coherence misleads. Mean ± standard deviation.
-
-    Where models are given, the table is of these alone.
-    """
+def coherence(data: str) -> str:
+    """Coherence by the number of observed modalities; joint coherence; diversity, without which coherence misleads. Mean ± standard deviation."""
     columns, rows = _runs(data, lambda column: re.match(r"seeds|from \d|joint|diversity", column))
-    rows = [row for row in rows if not models or row[0].removeprefix(f"{data}/") in models]
     return table_text.markdown(columns, [*rows, *_published(data, columns)])
 
 
@@ -293,9 +289,7 @@ TABLES = {
 
 def readme_tables() -> dict[str, str]:
     """Returns the README's tables, by the name of their mark."""
-    from experiments import compare
-
-    return {"coherence": coherence("polydigits", *compare.MODELS, "published_product"), "speed": committed_speed.readme()}
+    return {"coherence": coherence("polydigits"), "speed": committed_speed.readme()}
 
 
 def write_readme() -> None:
