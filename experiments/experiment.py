@@ -37,7 +37,7 @@ from jnf_jax import compiling, configs
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, fit, sharded, writers
+from jnf_jax.training import files, fit, sharded, writers
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "distrax", "tfp-nightly", "blackjax", "orbax-checkpoint", "numpy")
 _OF_THE_DISK = (
@@ -171,9 +171,9 @@ def check_free(workdir: pathlib.Path, config: Config) -> None:
         if _recorded_sum(workdir) == _sum(configs.to_json(config)):
             return
         raise ValueError(f"{error} Start again with --overwrite, or put the file back.") from error
-    if differing := checkpoint.differences(configs.to_json(known), configs.to_json(config)) | _order(known, config):
+    if differing := configs.differences(configs.to_json(known), configs.to_json(config)) | _order(known, config):
         raise ValueError(
-            f"Expected the config of the run in {workdir}, got other values (the run's -> these): {checkpoint.told(differing)}. "
+            f"Expected the config of the run in {workdir}, got other values (the run's -> these): {configs.told(differing)}. "
             "Continue it with the arguments that began it, choose another --workdir, or start again with --overwrite."
         )
 
@@ -210,7 +210,7 @@ def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
             "training": {stage: configs.to_json(config.training.get(stage))},
         }
 
-    return [*checkpoint.differences(settings(first), settings(other)), *_order(first, other)]
+    return [*configs.differences(settings(first), settings(other)), *_order(first, other)]
 
 
 def label(workdir: pathlib.Path) -> str:

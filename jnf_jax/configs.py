@@ -6,6 +6,7 @@ finds that function from the config's type, so there is no registry: adding a th
 
 import dataclasses
 import importlib
+import json
 import sys
 import types
 import typing
@@ -118,3 +119,43 @@ def _config_class(name: str, modules: tuple[str, ...]) -> type:
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ValueError(f"Expected the name of a dataclass, got {name!r}.")
     return cls
+
+
+def differences(old: Any, new: Any, path: str = "", *, common: bool = False) -> dict[str, tuple[Any, Any]]:
+    """Returns the dotted names of JSON values that differ -> (old, new).
+
+    Args:
+      old: one value.
+      new: another.
+      path: their name.
+      common: whether fields that only one of two configs has do not count; nor does the module of a config that was, or is, `__main__`.
+        Names of a plain mapping always count, but for those of `old` and `new` themselves.
+    """
+    if isinstance(old, dict) and isinstance(new, dict) and _same_type(old, new, loosely=common):
+        fields = common and (not path or "type" in old)
+        names = sorted(({*old} & {*new} if fields else {*old, *new}) - {"type"})
+        found = {}
+        for name in names:
+            found |= differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."), common=common)
+        return found
+    return {} if old == new else {path: (old, new)}
+
+
+def _same_type(old: dict, new: dict, *, loosely: bool) -> bool:
+    types = old.get("type"), new.get("type")
+    if types[0] == types[1]:
+        return True
+    if None in types or not loosely:
+        return False
+    modules, names = zip(*(str(kind).split(":", 1) for kind in types), strict=True)
+    return "__main__" in modules and names[0] == names[1]
+
+
+def told(differing: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns differences as text: `name: old -> new`, separated by semicolons."""
+    return "; ".join(f"{name}: {_short(old)} -> {_short(new)}" for name, (old, new) in differing.items())
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jnf_jax import configs
 from jnf_jax.training import files
 
 
@@ -301,9 +302,9 @@ class Directory:
         saved = content.get("about")
         if self._about is None or saved is None:
             return
-        if differing := differences(saved, self._about, common=True):
+        if differing := configs.differences(saved, self._about, common=True):
             raise ValueError(
-                f"Expected the checkpoint {self._folder(step)} to be of this training, got {told(differing)}. Another training takes another folder."
+                f"Expected the checkpoint {self._folder(step)} to be of this training, got {configs.told(differing)}. Another training takes another folder."
             )
 
     def _folder(self, step: int) -> pathlib.Path:
@@ -362,46 +363,6 @@ def digest(tree: Any) -> str | None:
         found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
         found.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
     return found.hexdigest()
-
-
-def differences(old: Any, new: Any, path: str = "", *, common: bool = False) -> dict[str, tuple[Any, Any]]:
-    """Returns the dotted names of JSON values that differ -> (old, new).
-
-    Args:
-      old: one value.
-      new: another.
-      path: their name.
-      common: whether fields that only one of two configs has do not count; nor does the module of a config that was, or is, `__main__`.
-        Names of a plain mapping always count, but for those of `old` and `new` themselves.
-    """
-    if isinstance(old, dict) and isinstance(new, dict) and _same_type(old, new, loosely=common):
-        fields = common and (not path or "type" in old)
-        names = sorted(({*old} & {*new} if fields else {*old, *new}) - {"type"})
-        found = {}
-        for name in names:
-            found |= differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."), common=common)
-        return found
-    return {} if old == new else {path: (old, new)}
-
-
-def _same_type(old: dict, new: dict, *, loosely: bool) -> bool:
-    types = old.get("type"), new.get("type")
-    if types[0] == types[1]:
-        return True
-    if None in types or not loosely:
-        return False
-    modules, names = zip(*(str(kind).split(":", 1) for kind in types), strict=True)
-    return "__main__" in modules and names[0] == names[1]
-
-
-def told(differing: Mapping[str, tuple[Any, Any]]) -> str:
-    """Returns differences as text: `name: old -> new`, separated by semicolons."""
-    return "; ".join(f"{name}: {_short(old)} -> {_short(new)}" for name, (old, new) in differing.items())
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 _executor: concurrent.futures.ThreadPoolExecutor | None = None

@@ -61,7 +61,8 @@ def train(
       params, and whether every stage ran to its end.
 
     Raises:
-      ValueError: as `check`; if what the folder holds belongs to other settings, another key or other weights of the stages before.
+      ValueError: as `check`; if what the folder holds belongs to another model, other data, other settings, another key or other weights of
+        the stages before.
       files.DamagedError: if something there is damaged and the policy is strict.
       checkpoint.SaveError: if the last state or a finished stage could not be written.
       fit.NonFiniteError: as `fit.fit`; the weights before that step are in the folder's `failed`.
@@ -70,6 +71,7 @@ def train(
     folder = None if folder is None else pathlib.Path(folder)
     params = model.init(keys.stream(key, "init"))
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
+    seen = {} if folder is None else _about_data(data)
     common = {
         "mesh": mesh,
         "on_report": on_report,
@@ -79,7 +81,7 @@ def train(
         "pace": pace,
     }
     for stage in model.stages:
-        about = about_stage(model, stage, key, settings, digests, data) if folder is not None else None
+        about = None if folder is None else about_stage(model, stage, key, settings, digests) | seen
         options = {"policy": policy, "about": about, "on_trouble": on_trouble}
         done = states = None
         passed_over: list[str] = []
@@ -143,9 +145,8 @@ def about_stage(
     key: types.Array,
     settings: Mapping[str, fit.Config],
     digests: Mapping[str, str | None],
-    data: Mapping[str, source.Source],
 ) -> dict[str, Any]:
-    """Returns what a stage's checkpoints belong to, as JSON values.
+    """Returns what a stage's checkpoints belong to beside the data, as JSON values.
 
     Args:
       model: whose stage it is.
@@ -153,22 +154,24 @@ def about_stage(
       key: of the whole training.
       settings: stage -> how it is trained.
       digests: stage -> the digest of its finished weights, of those that this one is trained on.
-      data: the splits.
     """
     return {
         "key": key_words(key),
         "settings": configs.to_json(settings.get(stage.name)),
         **{f"weights.{name}": digests[name] for name in stage.needs if digests.get(name) is not None},
-    } | _about_model(model, stage, data)
+    } | _about_model(model, stage)
 
 
-def _about_model(model: base.Model, stage: base.Stage, data: Mapping[str, source.Source]) -> dict[str, Any]:
+def _about_model(model: base.Model, stage: base.Stage) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "model": base.settings_of(model.config, stage.name),
         "specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()},
-        **{f"data.{split}": data[split].summary() for split in source.SPLITS if split in data},
     }
+
+
+def _about_data(data: Mapping[str, source.Source]) -> dict[str, Any]:
+    return {f"data.{split}": data[split].summary() for split in source.SPLITS if split in data}
 
 
 def key_words(key: types.Array) -> list[int]:
@@ -286,8 +289,9 @@ def load(model: base.Model, folder: pathlib.Path | str, *, data: Mapping[str, so
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
     params = jax.tree.map(like, jax.eval_shape(model.init, jax.random.key(0))) | compiling.once(init)(jax.random.key(0))
+    seen = _about_data(data or {})
     for stage in model.stages:
-        about = _about_model(model, stage, data or {})
+        about = _about_model(model, stage) | seen
         best = checkpoint.Directory(finished(pathlib.Path(folder), stage).path, about=about).latest(_owned(stage, params))
         if best is None:
             raise ValueError(f"Expected a finished stage {stage.name!r} in {folder}, got none: resume its training first.")
@@ -296,14 +300,14 @@ def load(model: base.Model, folder: pathlib.Path | str, *, data: Mapping[str, so
 
 
 def check_fits(model: base.Model, folder: pathlib.Path, name: str, data: Mapping[str, source.Source]) -> None:
-    """Checks that a finished stage in a folder has the leaves that this model's stage of that name has.
+    """Checks that a finished stage in a folder is what this model's stage of that name would be on these data.
 
     Raises:
-      ValueError: if not; the first leaf that differs is named.
+      ValueError: if it belongs to another model or other data, or its leaves differ; the first one is named.
     """
     params = jax.eval_shape(model.init, jax.random.key(0))
     stage = next(stage for stage in model.stages if stage.name == name)
-    about = _about_model(model, stage, data)
+    about = _about_model(model, stage) | _about_data(data)
     checkpoint.Directory(finished(folder, stage).path, about=about).check(_owned(stage, params))
 
 

@@ -129,13 +129,13 @@ def found(folder: str | os.PathLike) -> bool:
 
 def _check_about(model: base.Model, config: Any, specs: Any, where: pathlib.Path) -> None:
     """Raises a ValueError where a config and specs, as JSON values, are those of another model."""
-    saved = {"specs": {}} if not isinstance(specs, Mapping) else {"specs": {n: _law(spec) for n, spec in specs.items()}}
+    saved = {"specs": {name: _law(spec) for name, spec in specs.items()} if isinstance(specs, Mapping) else specs}
     own = {"specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()}}
     for stage in model.stages:
         settings = {"model": base.settings_of(model.config, stage.name)}
         known = {"model": config} if settings["model"] else {}
-        if differing := checkpoint.differences(saved | known, own | settings, common=True):
-            raise ValueError(f"Expected the weights of this model, got {where} of another: {checkpoint.told(differing)}.")
+        if differing := configs.differences(saved | known, own | settings, common=True):
+            raise ValueError(f"Expected the weights of this model, got {where} of another: {configs.told(differing)}.")
 
 
 def _law(spec: Any) -> Any:

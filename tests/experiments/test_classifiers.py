@@ -12,9 +12,8 @@ from jnf_jax.training import writers
 def test_judges_of_incomplete_data_are_those_of_the_complete(tmp_path, monkeypatch):
     monkeypatch.setenv("JNF_CACHE_DIR", str(tmp_path))
     config = experiment.find("linear_gaussian/jnf")
-    training = dataclasses.replace(
-        config.classifiers.training, num_steps=2, steps_per_call=2, batch_size=64
-    )  # more than there are
+    more_than_there_are = {"batch_size": 64}
+    training = dataclasses.replace(config.classifiers.training, num_steps=2, steps_per_call=2, **more_than_there_are)
     config = dataclasses.replace(
         config,
         data=dataclasses.replace(config.data, num_train=60, num_validation=20, num_test=20),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax import specs
+from jnf_jax import configs, specs
 from jnf_jax.data import source
 from jnf_jax.marginals import mixture
 from jnf_jax.models import base, jmvae, jnf, mvae
@@ -212,13 +212,19 @@ def test_a_spec_may_hold_numpys_numbers(tmp_path):
     }
     arrays = {"a": np.zeros((20, 2)), "b": np.ones((20, 1), int)}
     data = {split: source.Source(specs=modalities, arrays=arrays) for split in ("train", "validation")}
-    for folder in (None, tmp_path):
-        stages.train(mvae.build(PLAIN, modalities), jax.random.key(0), data, settings={"vae": SHORT}, folder=folder)
+    assert type(modalities["a"].scale) is float
+    assert type(modalities["b"].num_categories) is int
+    train = lambda folder: stages.train(
+        mvae.build(PLAIN, modalities), jax.random.key(0), data, settings={"vae": SHORT}, folder=folder
+    )
+    kept, complete = train(tmp_path)
+    assert complete
+    jax.tree.map(np.testing.assert_array_equal, kept, train(None)[0])
 
 
 def test_a_config_that_was_of_the_main_program_may_move_into_a_module():
     old, new = ({"model": {"type": f"{module}:Net", "width": 3}} for module in ("__main__", "mine"))
-    assert checkpoint.differences(old, new, common=True) == {}
-    assert checkpoint.differences(old, {"model": {"type": "mine:Other", "width": 3}}, common=True)
-    assert checkpoint.differences(old, {"model": {"type": "mine:Net", "width": 4}}, common=True) == {"model.width": (3, 4)}
-    assert checkpoint.differences(old, new)
+    assert configs.differences(old, new, common=True) == {}
+    assert configs.differences(old, {"model": {"type": "mine:Other", "width": 3}}, common=True)
+    assert configs.differences(old, {"model": {"type": "mine:Net", "width": 4}}, common=True) == {"model.width": (3, 4)}
+    assert configs.differences(old, new)
