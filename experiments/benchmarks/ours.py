@@ -159,9 +159,11 @@ def train(row: settings.Row) -> Callable[[int], float]:
 
 
 def draws(row: settings.Row) -> Callable[[int], float]:
-    """Draws given the first modality, or the decoding of as many draws."""
+    """Draws given the first modality, or the decoding of as many draws; in `1_trained`, with trained flows."""
     model, params = build(row.setting)
     name = next(iter(model.specs))
+    if row.what == "1_trained":
+        params = _with_trained_flows(model, params)
     observed = {name: data(row.setting, row.amount)[name]}
     if row.what == "decode":
         z = jnp.zeros((row.amount, model.latent_dim))
@@ -170,6 +172,14 @@ def draws(row: settings.Row) -> Callable[[int], float]:
         compute = lambda: model.sample_posterior(params, jax.random.key(1), observed, num_samples=1)
     jax.block_until_ready(compute())
     return lambda amount: timed(compute)
+
+
+def _with_trained_flows(model: base.Model, params: types.Params) -> types.Params:
+    """Returns parameters whose experts' flows are one that is fitted to bent and rotated Gaussians."""
+    flow = configs.build(jnf.Config().flow, model.latent_dim)
+    trained = _fit(flow, targets.rotated(np.random.default_rng(0), 20_000, model.latent_dim), jax.random.key(0))
+    flows = jax.tree.map(lambda leaf, of_all: jnp.broadcast_to(leaf, of_all.shape), trained, params["experts"]["flows"])
+    return params | {"experts": params["experts"] | {"flows": flows}}
 
 
 def subset(row: settings.Row) -> Callable[[int], float]:
@@ -231,38 +241,43 @@ def _curved(dim: int) -> flow_base.Flow:
     return maf.build(maf.Config(hidden=targets.HIDDEN, **bounds), dim)
 
 
-def train_curved_flows(folder: str, *, num_steps: int = 500) -> None:
+def train_curved_flows(folder: str) -> None:
     """Fits one flow to each of two bent Gaussians and writes their masked weights."""
     dim, num_experts = settings.TARGETS["curved_20"]
     flow, rng, arrays = _curved(dim), np.random.default_rng(0), {}
-    optimizer = optax.adam(2e-3)
+    masks = made.masks(dim, targets.HIDDEN)
     for index in range(num_experts):
-        data = jnp.asarray(targets.bent(rng, 20_000, dim, bend=(0.5, -0.3)[index]))
-
-        def loss(params, z):
-            base = types.Gaussian(jnp.zeros(dim), jnp.full(dim, targets.BASE_SCALE))
-            return -jax.vmap(lambda z: expert.log_density(flow, params, base, z))(z).mean()
-
-        @jax.jit
-        def fitted(key):
-            params = flow.init(key)
-
-            def one(carry, key):
-                params, state = carry
-                rows = jax.random.randint(key, (256,), 0, len(data))
-                updates, state = optimizer.update(jax.grad(loss)(params, data[rows]), state)
-                return (optax.apply_updates(params, updates), state), None
-
-            keys = jax.random.split(key, num_steps)
-            return jax.lax.scan(one, (params, optimizer.init(params)), keys)[0][0]
-
-        masks = made.masks(dim, targets.HIDDEN)
-        for block, layers in enumerate(fitted(jax.random.key(index))):
+        data = targets.bent(rng, 20_000, dim, bend=(0.5, -0.3)[index])
+        for block, layers in enumerate(_fit(flow, data, jax.random.key(index))):
             for layer, (values, mask) in enumerate(zip(layers, masks, strict=True)):
                 mask = mask.reshape(mask.shape + (1,) * (values["kernel"].ndim - 2))
                 arrays[f"{index}/{block}/{layer}/kernel"] = np.asarray(values["kernel"] * mask)
                 arrays[f"{index}/{block}/{layer}/bias"] = np.asarray(values["bias"])
     np.savez(targets.weights_file(folder), **arrays)
+
+
+def _fit(flow: flow_base.Flow, data: np.ndarray, key: types.Array, *, num_steps: int = 500) -> types.Params:
+    """Returns parameters of a flow fitted to data `[N, D]`, over a base of scale `targets.BASE_SCALE`."""
+    data, dim = jnp.asarray(data), data.shape[1]
+    optimizer = optax.adam(2e-3)
+
+    def loss(params, z):
+        base = types.Gaussian(jnp.zeros(dim), jnp.full(dim, targets.BASE_SCALE))
+        return -jax.vmap(lambda z: expert.log_density(flow, params, base, z))(z).mean()
+
+    @jax.jit
+    def fitted(key):
+        params = flow.init(key)
+
+        def one(carry, key):
+            params, state = carry
+            rows = jax.random.randint(key, (256,), 0, len(data))
+            updates, state = optimizer.update(jax.grad(loss)(params, data[rows]), state)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(one, (params, optimizer.init(params)), jax.random.split(key, num_steps))[0][0]
+
+    return fitted(key)
 
 
 def long_moments(target: str, *, num_draws: int = 4 * 5_000) -> tuple[np.ndarray, np.ndarray, float]:

@@ -39,6 +39,12 @@ def bent(rng: np.random.Generator, num: int, dim: int, bend: float) -> np.ndarra
     return z.astype(np.float32)
 
 
+def rotated(rng: np.random.Generator, num: int, dim: int, bend: float = 0.5) -> np.ndarray:
+    """Returns `[num, D]` draws of `bent` under a random rotation: every coordinate depends on all before it."""
+    rotation, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
+    return bent(rng, num, dim, bend) @ rotation.astype(np.float32)
+
+
 def weights_file(folder: str) -> pathlib.Path:
     """Returns where the trained flows lie: masked kernels and biases, `expert/block/layer/kernel` and `../bias`."""
     return pathlib.Path(folder) / "curved_flows.npz"

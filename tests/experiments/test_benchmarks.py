@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import scripts
 
-from experiments.benchmarks import accelerator, effective, run, settings, targets
-from jnf_jax import types
+from experiments.benchmarks import accelerator, effective, ours, run, settings, targets
+from jnf_jax import configs, types
 from jnf_jax.flows import identity
+from jnf_jax.models import jnf
+from jnf_jax.posteriors import flow as expert
 from jnf_jax.posteriors import product
 
 RESULTS = json.loads((run.Arguments().output).read_text())
@@ -33,6 +35,21 @@ def test_draws_of_the_wrong_law_are_seen():
     for scale, is_right in [(1.0, True), (1.2, False)]:
         square, error = effective.mean_square(scale * right, np.zeros((5, 3)), np.ones((5, 3)))
         assert (abs(square - 1) < 5 * error) == is_right
+
+
+def test_every_expert_of_a_row_with_trained_flows_has_learnt_what_its_flow_was_fitted_to():
+    model, params = ours.build("mnist_svhn_mlp")
+    held_out = jnp.asarray(targets.rotated(np.random.default_rng(0), 21_000, model.latent_dim)[20_000:])
+    flow = configs.build(jnf.Config().flow, model.latent_dim)
+    base = types.Gaussian(jnp.zeros(model.latent_dim), jnp.full(model.latent_dim, targets.BASE_SCALE))
+
+    def fit(params, index):
+        flow_params = jax.tree.map(lambda leaf: leaf[index], params["experts"]["flows"])
+        return jax.vmap(lambda z: expert.log_density(flow, flow_params, base, z))(held_out).mean()
+
+    trained = ours._with_trained_flows(model, params)
+    for index in range(len(model.specs)):
+        assert fit(trained, index) > fit(params, index) + 1
 
 
 def test_a_ratio_above_one_says_that_we_are_ahead():
