@@ -24,11 +24,14 @@ def trained(
 
     A data set whose module has `classify` (canonical images `[N, *shape]` -> classes `[N]`) is judged by that rule. Where modalities were
     taken away at random (`data.missing`), the judges are those of the complete data.
+
+    Raises:
+      ValueError: if the labels leave out most of the numbers below the largest.
     """
     if isinstance(config.data, missing.Config):
         config = dataclasses.replace(config, data=config.data.data)
         data = experiment.Splits(config.data)
-    num_classes = 1 + max(int(np.max(data[split].labels)) for split in source.SPLITS)
+    num_classes = _num_classes(data)
     if (rule := getattr(sys.modules[type(config.data).__module__], "classify", None)) is not None:
         specs = data["test"].specs
 
@@ -75,3 +78,11 @@ def trained(
         except ValueError as error:
             progress.say(f"the classifiers were not kept: {error}")
     return judges, params
+
+
+def _num_classes(data: Mapping[str, source.Source]) -> int:
+    found = np.unique(np.concatenate([data[split].labels for split in source.SPLITS]))
+    num = 1 + int(found.max())
+    if num > max(10 * len(found), 1_000):
+        raise ValueError(f"Expected labels numbered 0, 1, 2 and so on, got {len(found)} different ones up to {num - 1}.")
+    return num

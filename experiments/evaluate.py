@@ -117,6 +117,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
     names = tuple(model.specs)
     chosen = subsets.choose(names, arguments.subsets)
     test = data[arguments.split].complete()
+    _check_enough(arguments, test)
     result: dict = {name: getattr(arguments, name) for name in ("split", "num_samples", "seed", "subsets")}
     with writers.Progress() as progress:
         if left_out := len(data[arguments.split]) - len(test):
@@ -148,6 +149,13 @@ def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts
         )
     result["seconds"] = found.seconds
     return result
+
+
+def _check_enough(arguments: Arguments, test: source.Source) -> None:
+    """Raises a ValueError where there would be no standard errors."""
+    counts = {name: getattr(arguments, name) for name in ("num_observations", "num_likelihood", "num_scored")}
+    if len(test) < 2 or 1 in counts.values():
+        raise ValueError(f"Expected at least 2 observations, got {counts} of {len(test)} complete {arguments.split} examples.")
 
 
 def _run(

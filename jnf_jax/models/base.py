@@ -136,12 +136,20 @@ def warmed_up(loss: Callable, warmup: float) -> Callable | None:
     return annealed
 
 
-def make_decode(decode: Callable[[types.Params, Any], types.Batch]) -> Callable[[types.Params, Any], types.Batch]:
-    """Returns a jitted `Model.decode`, given a function (params, z, leaves `[.., D]`) -> likelihood parameters `[.., *parameter_shape]`."""
+def make_decode(
+    decode: Callable[[types.Params, Any], types.Batch], latent_dim: int
+) -> Callable[[types.Params, Any], types.Batch]:
+    """Returns a jitted `Model.decode`, given a function (params, z, leaves `[.., D_i]`) -> likelihood parameters `[.., *parameter_shape]`.
+
+    It raises a ValueError where z has not `latent_dim` dimensions in all.
+    """
 
     @jax.jit
     def call(params, z):
-        leading = jax.tree.leaves(z)[0].shape[:-1]
+        shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(z)]
+        if sum(shape[-1] if shape else 0 for shape in shapes) != latent_dim:
+            raise ValueError(f"Expected z of {latent_dim} dimensions in all, got arrays of shape {shapes}.")
+        leading = shapes[0][:-1]
         flat = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), z)
         decoded = compiling.in_pieces(decode)(params, flat)
         return jax.tree.map(lambda leaf: leaf.reshape(*leading, *leaf.shape[1:]), decoded)

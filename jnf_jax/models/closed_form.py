@@ -86,7 +86,7 @@ def build(config: Any, parts: Parts, init: Callable[[types.Array], types.Params]
         ),
         sample_posterior=make_sampler(parts),
         posterior_log_density=jax.jit(lambda params, observed, z: posterior(parts, params, observed).log_prob(z)),
-        decode=base.make_decode(parts.decode),
+        decode=base.make_decode(parts.decode, parts.latent_dim),
         log_likelihood=jax.jit(functools.partial(log_likelihood, parts), static_argnames="num_importance"),
         elbo=jax.jit(functools.partial(elbo, parts)),
         prior_log_density=jax.jit(parts.prior.log_prob),

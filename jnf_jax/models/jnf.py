@@ -152,7 +152,7 @@ def build(
         sample_prior=jax.jit(functools.partial(sampled.sample_prior, parts.shared), static_argnames="num_samples"),
         sample_posterior=sampled.make_sampler(parts.shared),
         posterior_log_density=sampled.make_log_density(parts.shared),
-        decode=base.make_decode(lambda params, z: parts.modalities.decode(params["decoders"], z)),
+        decode=base.make_decode(lambda params, z: parts.modalities.decode(params["decoders"], z), config.latent_dim),
         log_likelihood=sampled.make_log_likelihood(parts.shared),
         log_normaliser=sampled.make_log_normaliser(parts.shared),
         elbo=jax.jit(functools.partial(sampled.elbo, parts.shared)),

@@ -2,6 +2,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 
 from experiments import classifiers, experiment
 from experiments.configs import published
@@ -31,3 +32,12 @@ def test_judges_of_incomplete_data_are_those_of_the_complete(tmp_path, monkeypat
             assert len(experiment.Splits(less.data)["train"].complete()) < 30
         jax.tree.map(np.testing.assert_array_equal, trained(less), complete)
     assert len(list((tmp_path / "classifiers").iterdir())) == 1
+
+
+def test_labels_that_are_numbers_of_something_else_are_refused():
+    data = experiment.Splits(experiment.find("linear_gaussian/jnf").data)
+    small = {split: data[split].take(20) for split in ("train", "validation", "test")}
+    assert classifiers._num_classes(small) == 1 + max(part.labels.max() for part in small.values())
+    test = dataclasses.replace(small["test"], labels=np.where(np.arange(20) > 9, 100_000, 5))
+    with pytest.raises(ValueError, match=r"numbered 0, 1, 2 and so on, got \d+ different ones up to 100000"):
+        classifiers._num_classes(small | {"test": test})

@@ -39,6 +39,18 @@ def test_the_table_of_chains_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     assert "warning: given m0+m1+m2, do not trust 2 observations (divergent): number 1, 2" in lines
 
 
+def test_one_observation_has_no_standard_error_and_is_refused():
+    from experiments import evaluate, experiment
+
+    test = experiment.Splits(experiment.find("linear_gaussian/jnf").data)["test"]
+    with pytest.raises(ValueError, match=r"at least 2 observations, got .*of 1 complete test examples"):
+        evaluate._check_enough(evaluate.Arguments(workdir="runs/any"), test.take(1))
+    for name in ("num_observations", "num_likelihood", "num_scored"):
+        with pytest.raises(ValueError, match=f"at least 2 observations, got .*'{name}': 1[,}}]"):
+            evaluate._check_enough(evaluate.Arguments(workdir="runs/any", **{name: 1}), test)
+    evaluate._check_enough(evaluate.Arguments(workdir="runs/any", num_observations=2, num_likelihood=2, num_scored=0), test)
+
+
 def test_evaluate_sample_and_figures(whole):
     small = ["--num-observations", "30", "--num-prior", "50", "--num-likelihood", "10", "--num-importance", "20",
              "--batch-size", "20", "--num-codes", "100", "--num-scored", "10"]  # fmt: skip

@@ -228,6 +228,14 @@ def test_the_product_is_compiled_once_for_each_number_of_experts(model, params, 
         assert compilations.count() == before, f"{subset}: {compilations.count() - before} compilations"
 
 
+def test_codes_of_another_dimension_are_named(model, params):
+    one_less = jax.tree.map(lambda leaf: leaf[..., :-1], codes(model, params, (2,)))
+    with pytest.raises(ValueError, match=rf"Expected z of {model.latent_dim} dimensions in all, got arrays of shape \[\(2, "):
+        model.decode(params, one_less)
+    with pytest.raises(ValueError, match=r"got arrays of shape \[\(\)"):
+        model.decode(params, jax.tree.map(lambda leaf: leaf[0, 0], one_less))
+
+
 def test_decoded_parameters_have_their_shapes(model, params):
     decoded = model.decode(params, codes(model, params, (2, 3)))
     assert {name: value.shape for name, value in decoded.items()} == {
