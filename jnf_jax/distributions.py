@@ -1,7 +1,7 @@
-"""Likelihoods and Gaussians as functions on arrays (distrax inside).
+"""Likelihoods and Gaussians as functions on arrays.
 
-Distrax's composite distributions are no pytrees that `jit` could return: records of arrays pass between functions, and a
-distribution lives for the length of one call.
+Records of arrays pass between functions; distrax's distributions, which are no pytrees that `jit` could return, live for the length of one call. They are
+imported where one is needed: distrax takes as long to import as jax, and most trainings do without.
 
 Counts have the negative binomial likelihood of scVI (Lopez et al., 2018),
 
@@ -11,10 +11,9 @@ The library l is the total count. In `log_likelihood` it is the observed example
 shared out and not how many there are. In `mean` no example has been observed, and l is the spec's `library`.
 """
 
-import distrax
 import jax
 import jax.numpy as jnp
-from tensorflow_probability.substrates import jax as tfp
+from jax.scipy.stats import laplace, norm
 
 from jnf_jax import specs as specs_lib
 from jnf_jax import types
@@ -88,12 +87,7 @@ def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: typ
     Returns:
       `[..]`, in nats.
     """
-    if spec.likelihood == "negative_binomial":
-        x = x.astype(parameters.dtype)
-        log_prob = counts(parameters, jnp.maximum(x.sum(_own_axes(spec), keepdims=True), 1)).log_prob(x)
-    else:
-        log_prob = _likelihood(spec, parameters).log_prob(x)
-    return log_prob.sum(_own_axes(spec))
+    return _log_prob(spec, parameters, x).sum(_own_axes(spec))
 
 
 def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
@@ -114,32 +108,40 @@ def _own_axes(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
     return tuple(range(-len(spec.shape), 0))
 
 
-def counts(parameters: types.Array, library: types.Array) -> tfp.distributions.Distribution:
-    """Returns the negative binomial of parameters `[.., *shape, 2]` and a library `[.., 1 each]`, independent counts.
+def counts_log_prob(parameters: types.Array, library: types.Array, x: types.Array) -> types.Array:
+    """Returns the log density `[.., *shape]` of independent counts x, given parameters `[.., *shape, 2]` and a library `[.., 1 each]`.
 
-    TFP's log density stays exact for large dispersions, where differences of log gamma functions lose all digits.
+    TFP's stays exact for large dispersions, where differences of log gamma functions lose all digits.
     """
+    from tensorflow_probability.substrates import jax as tfp
+
     log_proportion, log_dispersion = parameters[..., 0], parameters[..., 1]
     logits = jnp.log(library) + log_proportion - log_dispersion
-    return tfp.distributions.NegativeBinomial(jnp.exp(log_dispersion), logits=logits, require_integer_total_count=False)
+    counts = tfp.distributions.NegativeBinomial(jnp.exp(log_dispersion), logits=logits, require_integer_total_count=False)
+    return counts.log_prob(x)
 
 
-def _likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array) -> distrax.Distribution:
+def _log_prob(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
     match spec.likelihood:
         case "gaussian":
-            return distrax.Normal(parameters, spec.scale)
+            return norm.logpdf(x, parameters, spec.scale)
         case "laplace":
-            return distrax.Laplace(parameters, spec.scale)
-        case "bernoulli":
-            return distrax.Bernoulli(logits=parameters)
-        case "categorical":
-            return distrax.Categorical(logits=parameters)
+            return laplace.logpdf(x, parameters, spec.scale)
+        case "negative_binomial":
+            x = x.astype(parameters.dtype)
+            return counts_log_prob(parameters, jnp.maximum(x.sum(_own_axes(spec), keepdims=True), 1), x)
+    import distrax
+
+    kind = {"bernoulli": distrax.Bernoulli, "categorical": distrax.Categorical}[spec.likelihood]
+    return kind(logits=parameters).log_prob(x)
 
 
 def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:
     """Returns the log density `[..]` at z `[.., D]`."""
     if gaussian.lower is None:
-        return distrax.MultivariateNormalDiag(gaussian.loc, gaussian.scale).log_prob(z)
+        return norm.logpdf(z, gaussian.loc, gaussian.scale).sum(-1)
+    import distrax
+
     factor = gaussian.scale[..., None] * (jnp.eye(z.shape[-1], dtype=z.dtype) + gaussian.lower)
     return distrax.MultivariateNormalTri(gaussian.loc, factor).log_prob(z)
 
@@ -154,7 +156,7 @@ def gaussian_sample(key: types.Array, gaussian: types.Gaussian) -> types.Array:
 
 def standard_normal_log_prob(z: types.Array) -> types.Array:
     """Returns log N(z; 0, I), summed over the last axis."""
-    return distrax.Normal(jnp.zeros((), z.dtype), jnp.ones((), z.dtype)).log_prob(z).sum(-1)
+    return norm.logpdf(z).sum(-1)
 
 
 def kl_to_standard_normal(gaussian: types.Gaussian) -> types.Array:
@@ -184,7 +186,7 @@ def family_log_prob(family: str, parameters: types.Gaussian, z: types.Array) -> 
         case "gaussian":
             return gaussian_log_prob(parameters, z)
         case "laplace":
-            return distrax.Laplace(parameters.loc, parameters.scale).log_prob(z).sum(-1)
+            return laplace.logpdf(z, parameters.loc, parameters.scale).sum(-1)
     raise ValueError(f"Expected a family of {FAMILIES}, got {family!r}.")
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,11 @@ def test_a_layer_imports_only_those_before_it(path):
 @pytest.mark.parametrize("path", [*(ROOT / "jnf_jax/data").glob("*.py"), ROOT / "jnf_jax/specs.py"], ids=lambda p: p.name)
 def test_data_know_no_jax(path):
     assert not {name.split(".")[0] for name in imported(path)} & {"jax", "flax"}
+
+
+def test_training_imports_nothing_that_it_does_not_need():
+    """Each of these takes from a tenth of a second to one, which everyone who starts a training would wait for."""
+    unneeded = ("distrax", "tensorflow_probability", "blackjax", "orbax", "scipy", "sklearn", "matplotlib", "tensorflow_datasets")
+    code = f"import sys; import jnf_jax.models.jnf, jnf_jax.training.stages; print([m for m in {unneeded} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -198,6 +198,18 @@ def self_reconstruction() -> str:
     return table_text.markdown(["", "right digit", "background error"], rows)
 
 
+def grids(data: str) -> str:
+    """What `jnf-jax grid` measured on validation data: coherence averaged over sizes for every beta and learning rate, the best one in bold."""
+    found = {path.stem: table_text.read(path) for path in sorted((RESULTS / data / "grid").glob("*.json"))}
+    points = list(dict.fromkeys(point for grid in found.values() for point in grid["by_point"]))
+    rows = []
+    for model, grid in found.items():
+        cells = [f"{grid['by_point'][point]['coherence']:.3f}" if point in grid["by_point"] else "" for point in points]
+        rows.append([model, *(f"**{cell}**" if point == grid["best"] else cell for point, cell in zip(points, cells, strict=True))])
+    headings = [re.sub(r"beta_(.*)_rate_(.*)", r"beta \1, rate \2", point) for point in points]
+    return table_text.markdown(["", *headings], rows)
+
+
 def others(*shown: str) -> str:
     """Coherence on every data set that no table above shows."""
     return "\n\n".join(f"**{data}**\n\n{coherence(data)}" for data in data_sets() if data not in shown)
@@ -276,6 +288,7 @@ TABLES = {
         gap_seeds,
         gap_by_chains,
         self_reconstruction,
+        grids,
         committed_speed.speed,
         committed_speed.accelerator,
         committed_speed.rounding,

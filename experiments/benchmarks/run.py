@@ -205,11 +205,12 @@ def _start(name: str, row: settings.Row, peer) -> list[dict]:
         if peer is None
         else {"theirs": first(peer, "theirs", settings.ITERATIONS if row.kind == "subset" else row.peer_amount)}
     )
-    cold = first(sys.executable, "ours", row.amount, JAX_ENABLE_COMPILATION_CACHE="false")
+    amount = row.peer_amount if row.kind == "train" else row.amount  # as many steps on both sides
+    cold = first(sys.executable, "ours", amount, JAX_ENABLE_COMPILATION_CACHE="false")
     with tempfile.TemporaryDirectory() as cache:
         options = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        first(sys.executable, "ours", row.amount, **options)
-        warm = first(sys.executable, "ours", row.amount, **options)
+        first(sys.executable, "ours", amount, **options)
+        warm = first(sys.executable, "ours", amount, **options)
     return [
         _row(f"{name}_{state}", "s", {"ours": seconds} | theirs, lower_is_better=True) | {"repeats": 1}
         for state, seconds in (("cold", cold), ("cached", warm))

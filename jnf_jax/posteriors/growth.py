@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.sparse import linalg
 
 from jnf_jax import compiling, types
 
@@ -69,6 +68,8 @@ def _principal_directions(target: types.LogDensity, centre: types.Array) -> type
     """
     if len(centre) <= _ALL_DIRECTIONS:
         return jnp.linalg.eigh(jnp.nan_to_num(jax.hessian(target)(centre)))[1].T
+    from jax.experimental.sparse import linalg
+
     gradient = jax.grad(target)
     along = jax.vmap(lambda vector: jnp.nan_to_num(jax.jvp(gradient, (centre,), (vector,))[1]), in_axes=1, out_axes=1)
     start = jax.random.normal(jax.random.key(0), (len(centre), _FEW_DIRECTIONS), centre.dtype)

@@ -5,16 +5,16 @@ in each, dual averaging tunes one step size per observation to the mean acceptan
 metric is set to the pooled variance of the window's second half. A short warm-up is one window and keeps the metric. The number
 of leapfrog steps is drawn anew at every iteration, one for all chains (a fixed one meets resonances, and one a chain would make
 every chain wait for the longest), as many as a trajectory of the wanted length takes at the median step size.
+
+BlackJAX is imported with the first chain: that takes a fifth of a second or more, and training has no chains.
 """
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
-from blackjax.adaptation import step_size as step_size_adaptation
 
 from jnf_jax import configs, types
 
@@ -116,7 +116,7 @@ def sample(
     *,
     num_samples: int,
     config: Config,
-) -> tuple[types.Array, blackjax.mcmc.hmc.HMCState, types.Info]:
+) -> tuple[types.Array, Any, types.Info]:
     """Returns draws for every observation.
 
     Behind the S draws of an observation stand C chains of `num_warmup + iterations_for(S)` iterations each; every chain keeps its last
@@ -135,6 +135,8 @@ def sample(
       z `[S, B, D]`, the chains' last states, positions `[B, C, D]` and log densities `[B, C]` among them, and the Info (`improper` is
       left False).
     """
+    import blackjax
+
     warmup_key, chain_key = jax.random.split(key)
     states = blackjax.mcmc.hmc.HMCState(starts, jnp.full(starts.shape[:2], -jnp.inf, starts.dtype), jnp.zeros_like(starts))
     move = _transition(target, data, config)
@@ -228,6 +230,8 @@ def _transition(target: Target, data: Any, config: Config):
 
     Where it is not moving, it takes one step of size 0.
     """
+    import blackjax
+
     kernel = blackjax.hmc.build_kernel()
 
     def one(key, state, data, step_size, variance, num_steps):
@@ -252,7 +256,7 @@ def _transition(target: Target, data: Any, config: Config):
 
 def _begin_tuning(step_size: types.Array, variance: types.Array) -> _Tuning:
     """Returns the state before a window, given the step size `[B]` and the metric `[B, D]`."""
-    init, _, _ = step_size_adaptation.dual_averaging_adaptation(0.0)
+    init, _, _ = _dual_averaging(0.0)
     # blackjax begins some of its averages in JAX's default precision, which need not be the chains'
     averaging = jax.tree.map(
         lambda leaf: leaf.astype(step_size.dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf,
@@ -266,7 +270,7 @@ def _tune(
     tuning: _Tuning, i: types.Array, length: int, num_warmup: int, info, positions: types.Array, target_acceptance: float
 ) -> _Tuning:
     """Returns the state after iteration `i`, which ended at positions `[B, C, D]`, of windows of `length` iterations."""
-    _, update, final = step_size_adaptation.dual_averaging_adaptation(target_acceptance)
+    _, update, final = _dual_averaging(target_acceptance)
     averaging = jax.vmap(update)(tuning.averaging, jnp.nan_to_num(info.acceptance_rate).mean(1))
     counted = (i % length >= length // 2).astype(tuning.count.dtype)
     tuning = _count(tuning, positions, counted)._replace(averaging=averaging, step_size=jnp.exp(averaging.log_step_size))
@@ -275,6 +279,12 @@ def _tune(
     ended = i % length == length - 1
     following = _begin_tuning(jax.vmap(final)(averaging), variance)
     return jax.tree.map(lambda new, old: jnp.where(ended, new, old), following, tuning)
+
+
+def _dual_averaging(target_acceptance: float):
+    from blackjax.adaptation import step_size
+
+    return step_size.dual_averaging_adaptation(target_acceptance)
 
 
 def _count(tuning: _Tuning, positions: types.Array, counted: types.Array) -> _Tuning:
@@ -294,6 +304,8 @@ def _pooled_variance(tuning: _Tuning, *, weight: float = 10.0) -> types.Array:
 
 def _info(log_density, acceptance, divergences, step_size) -> types.Info:
     """Summarises traces `[N, B, C]`, `[N, B]`, `[N, B]`."""
+    import blackjax
+
     traces = log_density.transpose(1, 2, 0)  # [B, C, N]
     if traces.shape[-1] >= 4 and traces.shape[1] * traces.shape[-1] >= 8:
         rhat = jax.vmap(lambda t: blackjax.rhat(t, chain_axis=0, sample_axis=1))(traces)

@@ -27,7 +27,6 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import scipy.special
 
 from jnf_jax import compiling, distributions, types
 from jnf_jax.flows import base as flows
@@ -251,6 +250,8 @@ def wall(z: types.Array, outside: float | None) -> types.Array:
     """
     if outside is None:
         return jnp.zeros(z.shape[:-1], z.dtype)
+    import scipy.special  # imported here, for no other product needs it
+
     radius = math.sqrt(scipy.special.chdtri(z.shape[-1], outside))
     excess = jnp.sqrt(jnp.maximum((z * z).sum(-1), radius**2)) - radius  # a norm has no gradient at 0
     return _STEEPNESS * excess**2

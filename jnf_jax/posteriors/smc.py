@@ -13,10 +13,8 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
-from blackjax.smc import from_mcmc, resampling
 
 from jnf_jax import configs, types
 
@@ -67,6 +65,9 @@ def log_normaliser(
       starts: exact draws of the proposal, `[num_starts, D]`.
       config: settings.
     """
+    import blackjax
+    from blackjax.smc import from_mcmc, resampling
+
     move = functools.partial(_move, blackjax.hmc.build_kernel(), config.num_leapfrog_steps)
     update = from_mcmc.build_kernel(move, blackjax.hmc.init, resampling.systematic)
     num, each = config.num_temperatures, config.num_particles
