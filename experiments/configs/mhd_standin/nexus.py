@@ -3,11 +3,12 @@
 python -m experiments.train mhd_standin/nexus --workdir runs/mhd_standin_nexus [--quick]
 
 A modality's own code, which its decoder sees, has as many dimensions as the shared one. Messages are dropped from half of the examples.
+The top is trained as in MultiVae, where s_j is 1 and gamma is 1, and other modalities' codes are drawn close to m_j(u), as there.
 """
 
 from experiments.configs import published
 from experiments.configs.mhd_standin import jnf
 from jnf_jax.models import nexus
 
-CONFIG = published.baseline(jnf.CONFIG, nexus.Config, private_dim=jnf.CONFIG.model.latent_dim)
-QUICK = published.baseline(jnf.QUICK, nexus.Config, private_dim=jnf.QUICK.model.latent_dim)
+CONFIG = published.baseline(jnf.CONFIG, nexus.Config, private_dim=jnf.CONFIG.model.latent_dim, top_scale=0.1, gamma=0.01)
+QUICK = published.baseline(jnf.QUICK, nexus.Config, private_dim=jnf.QUICK.model.latent_dim, top_scale=0.1, gamma=0.01)
