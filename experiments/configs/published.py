@@ -111,7 +111,12 @@ def _variant(config: experiment.Config, projector: configs.Component, training: 
 
 
 def baseline(
-    config: experiment.Config, model: type[configs.Component], *, two_stages: bool = False, **options
+    config: experiment.Config,
+    model: type[configs.Component],
+    *,
+    two_stages: bool = False,
+    learning_rate: float | None = None,
+    **options,
 ) -> experiment.Config:
     """Returns another model on the data, networks, latent dimension, beta and rescaling of a JNF, and on its budget of steps.
 
@@ -122,6 +127,7 @@ def baseline(
       config: JNF's experiment.
       model: the model's Config.
       two_stages: whether it has two, `joint` and `experts`.
+      learning_rate: of its first stage where it is not JNF's.
       **options: fields of it where it differs.
     """
     shared = {
@@ -131,6 +137,8 @@ def baseline(
     if any(field.name == "joint_hidden" for field in dataclasses.fields(model)):
         shared["joint_hidden"] = config.model.joint_hidden
     training = {name: config.training[name] for name in ("joint", "experts")}
+    if learning_rate is not None:
+        training["joint"] = dataclasses.replace(training["joint"], learning_rate=learning_rate)
     if not two_stages:
         steps = sum(settings.num_steps for settings in training.values())
         training = {"vae": dataclasses.replace(training["joint"], num_steps=steps)}
