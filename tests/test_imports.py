@@ -78,7 +78,16 @@ def test_data_know_no_jax(path):
 
 def test_training_imports_nothing_that_it_does_not_need():
     """Each of these takes from a tenth of a second to one, which everyone who starts a training would wait for."""
-    unneeded = ("distrax", "tensorflow_probability", "blackjax", "orbax", "scipy", "sklearn", "matplotlib", "tensorflow_datasets")
+    unneeded = (
+        "distrax",
+        "tensorflow_probability",
+        "blackjax",
+        "orbax",
+        "scipy",
+        "sklearn",
+        "matplotlib",
+        "tensorflow_datasets",
+    )
     code = f"import sys; import jnf_jax.models.jnf, jnf_jax.training.stages; print([m for m in {unneeded} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -205,7 +205,9 @@ def grids(data: str) -> str:
     rows = []
     for model, grid in found.items():
         cells = [f"{grid['by_point'][point]['coherence']:.3f}" if point in grid["by_point"] else "" for point in points]
-        rows.append([model, *(f"**{cell}**" if point == grid["best"] else cell for point, cell in zip(points, cells, strict=True))])
+        rows.append(
+            [model, *(f"**{cell}**" if point == grid["best"] else cell for point, cell in zip(points, cells, strict=True))]
+        )
     headings = [re.sub(r"beta_(.*)_rate_(.*)", r"beta \1, rate \2", point) for point in points]
     return table_text.markdown(["", *headings], rows)
 
