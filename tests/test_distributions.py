@@ -152,3 +152,10 @@ def test_integers_of_a_support_are_8_bit(dtype):
     np.testing.assert_allclose(distributions.canonical(spec, np.asarray([[0, 255]], np.uint8)), [[0, 2]])
     with pytest.raises(ValueError, match=f"floats or uint8 for a modality with a support, got {np.dtype(dtype)}"):
         distributions.canonical(spec, np.zeros((1, 2), dtype))
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_a_scale_whose_square_is_no_number_has_a_density(scale):
+    gaussian = types.Gaussian(jnp.ones(2, jnp.float32), jnp.full(2, scale, jnp.float32))
+    found = distributions.gaussian_log_prob(gaussian, gaussian.loc)
+    np.testing.assert_allclose(found, -2 * np.log(scale) - np.log(2 * np.pi), rtol=1e-5)

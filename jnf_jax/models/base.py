@@ -72,7 +72,7 @@ class Model:
       sample_posterior: (params, key, observed, *, num_samples) -> (z `[S, B, D]`, Info).
       posterior_log_density: (params, observed, z `[.., 1 or B, D]`) -> `[.., B]`; normalised for one modality and for all; in between up to a
         constant where there is a `log_normaliser`.
-      decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`.
+      decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`; a ValueError for z of another dimension.
       log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats, under the prior p(z).
       log_normaliser: (params, key, observed, *, config) -> estimates `[B]` of the log of what exp(posterior_log_density) integrates to, by
         sequential Monte Carlo of these settings (`posteriors.smc.Config`); None where every subset's density is normalised.

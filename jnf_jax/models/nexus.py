@@ -17,8 +17,10 @@ z is {"shared": u [.., D], "private": modality -> w_j [.., D_p]}. Given x_S, w_j
 for the rest: exact draws with a density in closed form. `elbo` is that of the hierarchy, p(w_j | u) in the place of the bottom's N(0, I), and so not - L.
 
 In MultiVae s_j is 1, or the batch's root mean square error of m_j; here it is learnt by default, which is the latter's maximum likelihood. MultiVae generates
-with w_i = m_i(u). Where modalities share little, a learnt s_i is close to 1, and its noise hides what they share: a `top_scale` of 0.1 with a `gamma` of
-0.01 trains as MultiVae does by default, and draws close to m_i(u), but its densities of w_i are too narrow for likelihoods. In an example that lacks modalities, messages and terms are those of the modalities that are there.
+with w_i = m_i(u). Where modalities share little, a learnt s_i is close to 1, and its noise hides what they share. With a `top_scale` of 0.1 and a `gamma`
+of 0.01 the top's loss is that of MultiVae's default but for a constant, and draws are close to m_i(u); such densities of w_i are too narrow for likelihoods.
+
+In an example that lacks modalities, messages and terms are those of the modalities that are there.
 """
 
 import dataclasses

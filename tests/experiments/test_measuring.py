@@ -49,6 +49,9 @@ def test_one_observation_has_no_standard_error_and_is_refused():
         with pytest.raises(ValueError, match=f"at least 2 observations, got .*'{name}': 1[,}}]"):
             evaluate._check_enough(evaluate.Arguments(workdir="runs/any", **{name: 1}), test)
     evaluate._check_enough(evaluate.Arguments(workdir="runs/any", num_observations=2, num_likelihood=2, num_scored=0), test)
+    one = evaluate.Arguments(workdir="runs/any", num_observations=1)
+    with pytest.raises(ValueError, match="at least 2 observations"):  # before a run is looked for
+        evaluate.evaluate(one, experiment.find("linear_gaussian/jnf"), found=None)
 
 
 def test_evaluate_sample_and_figures(whole):

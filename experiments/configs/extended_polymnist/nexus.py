@@ -3,7 +3,7 @@
 python -m experiments.train extended_polymnist/nexus --workdir runs/extended_polymnist_nexus [--quick]
 
 A modality's own code, which its decoder sees, has as many dimensions as the shared one. Messages are dropped from half of the examples.
-The top is trained as in MultiVae, where s_j is 1 and gamma is 1, and other modalities' codes are drawn close to m_j(u), as there.
+The top's loss is that of MultiVae's default, where s_j is 1 and gamma is 1, and other modalities' codes are drawn close to m_j(u), as there.
 """
 
 from experiments.configs import published
