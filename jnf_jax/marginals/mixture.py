@@ -52,11 +52,10 @@ def build(config: Config, dim: int) -> base.Marginal:
     full = _is_full(config, dim)
 
     def init(key):
-        return {
-            "log_weights": jnp.full(most, -math.log(most)),
-            "loc": jax.random.normal(key, (most, dim)),
-            "whitening": jnp.asarray(np.broadcast_to(np.eye(dim), (most, dim, dim)) if full else np.ones((most, dim)), float),
-        }
+        del key  # unfitted it is the prior N(0, I), as often as it has components
+        whitening = np.broadcast_to(np.eye(dim), (most, dim, dim)) if full else np.ones((most, dim))
+        start = {"log_weights": np.full(most, -math.log(most)), "loc": np.zeros((most, dim)), "whitening": whitening}
+        return {name: jnp.asarray(leaf, float) for name, leaf in start.items()}
 
     def sample(params, key, *, num_samples):
         component_key, noise_key = jax.random.split(key)
