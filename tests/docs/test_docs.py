@@ -76,7 +76,7 @@ def test_every_committed_data_set_has_a_table():
 
 
 def test_a_new_model_appears_by_itself(tmp_path, monkeypatch):
-    source = committed.RESULTS / "polydigits" / "jnf" / "seed_0"
+    source = committed.table_text.RESULTS / "polydigits" / "jnf" / "seed_0"
     for model in ("jnf", "a_new_one"):
         folder = tmp_path / "polydigits" / model / "seed_0"
         folder.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_a_new_model_appears_by_itself(tmp_path, monkeypatch):
             if name == "config.json" and model != "jnf":
                 values["model"]["beta"] = 9.0
             (folder / name).write_text(json.dumps(values))
-    monkeypatch.setattr(committed, "RESULTS", tmp_path)
+    monkeypatch.setattr(committed.table_text, "RESULTS", tmp_path)
     assert committed.data_sets() == ["polydigits"]
     assert "polydigits/a_new_one" in committed.coherence("polydigits")
     assert "polydigits" in committed.others()
@@ -97,7 +97,7 @@ def test_the_best_point_of_each_models_grid_is_bold(tmp_path, monkeypatch):
     (tmp_path / "views" / "grid").mkdir(parents=True)
     for model, best in (("jnf", "beta_2.5_rate_0.002"), ("mvae", "beta_1_rate_0.001")):
         (tmp_path / "views" / "grid" / f"{model}.json").write_text(json.dumps({"best": best, "by_point": points}))
-    monkeypatch.setattr(committed, "RESULTS", tmp_path)
+    monkeypatch.setattr(committed.table_text, "RESULTS", tmp_path)
     heading, _, *rows = committed.grids("views").splitlines()
     assert "| beta 1, rate 0.001 |" in heading
     assert rows == ["| jnf | 0.001 | 0.002 | 0.003 | **0.005** |", "| mvae | **0.001** | 0.002 | 0.003 | 0.005 |"]
