@@ -58,6 +58,30 @@ def test_a_ratio_above_one_says_that_we_are_ahead():
     assert run._row("a", "s", {"ours": 1.0}, lower_is_better=True)["ratio"] is None
 
 
+@pytest.mark.parametrize("name", ["train/polymnist_32/joint", "draws/polymnist_32/1", "subset/polymnist_32/2_default"])
+def test_both_sides_have_the_same_to_do_before_their_first_result(monkeypatch, name):
+    asked = []
+
+    class Side:
+        def __init__(self, python, side, row, **environment):
+            self.side = side
+
+        def ask(self, line):
+            asked.append((self.side, int(line)))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(run, "Side", Side)
+    row = next(row for row in settings.rows() if row.name == name)
+    run._start("start", row, "python")
+    theirs, *ours = [amount for _, amount in sorted(asked, key=lambda one: one[0] != "theirs")]
+    if row.kind == "subset":  # iterations of their one chain, where our chains have lengths of their own
+        assert theirs == settings.ITERATIONS
+    else:
+        assert set(ours) == {theirs}
+
+
 def test_the_committed_results_hold_every_row():
     names = {row["name"] for row in RESULTS["rows"]}
     assert {row.name for row in settings.rows()} <= names, "run `make bench` again"
