@@ -74,6 +74,7 @@ class Model:
         constant where there is a `log_normaliser`.
       decode: (params, z `[.., D]`) -> modality -> likelihood parameters `[.., *parameter_shape]`; a ValueError for z of another dimension.
       log_likelihood: (params, key, observed, *, num_importance) -> importance-sampled log p(x_S) `[B]`, in nats, under the prior p(z).
+        log p(x_T | x_S) is that of both together less that of x_S.
       log_normaliser: (params, key, observed, *, config) -> estimates `[B]` of the log of what exp(posterior_log_density) integrates to, by
         sequential Monte Carlo of these settings (`posteriors.smc.Config`); None where every subset's density is normalised.
       project: (params, modality, x `[B, *shape]`) -> g_j(x_j) `[B, K]`, where that is all that posteriors see of x_j; None where they see it all.
