@@ -16,6 +16,8 @@ from jnf_jax.data import missing, source
 from jnf_jax.metrics import classifiers
 from jnf_jax.training import checkpoint, fit, writers
 
+_READ_AT_ONCE = 1_000  # examples, of data that lie in files
+
 
 def trained(
     config: experiment.Config, data: Mapping[str, source.Source], progress: writers.Progress
@@ -46,8 +48,10 @@ def trained(
     about = [list(seen.items()), configs.to_json(config.classifiers)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for split in ("train", "validation"):
-        for x in (*data[split].arrays.values(), data[split].labels):
-            digest.update(np.ascontiguousarray(x))
+        masks = data[split].masks or {}
+        for x in (*data[split].arrays.values(), data[split].labels, *(masks[name] for name in sorted(masks))):
+            for start in range(0, len(x), _READ_AT_ONCE):
+                digest.update(np.ascontiguousarray(x[start : start + _READ_AT_ONCE]))
     folder = cache.directory() / "classifiers" / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
@@ -81,6 +85,10 @@ def trained(
 
 
 def _num_classes(data: Mapping[str, source.Source]) -> int:
+    if unlabelled := [split for split in source.SPLITS if data[split].labels is None]:
+        raise ValueError(
+            f"Expected a labelled data set for the classifiers, got one without labels in {', '.join(unlabelled)}."
+        )
     found = np.unique(np.concatenate([data[split].labels for split in source.SPLITS]))
     num = 1 + int(found.max())
     if num > max(10 * len(found), 1_000):

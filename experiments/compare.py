@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import matplotlib.pyplot as plt
 import tyro
 
-from experiments import experiment, listing, report, sweep
+from experiments import experiment, listing, parts, report, sweep
 from jnf_jax.training import files
 
 MODELS = ("jnf", "jnf_cl", "jnf_dcca", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
@@ -74,7 +74,8 @@ def show(arguments: Arguments) -> None:
     """Writes the table, the figure and the report of the runs that are measured."""
     folder = arguments.runs / arguments.data
     runs = [folder / model / f"seed_{seed}" for model in arguments.models for seed in arguments.seeds]
-    groups = report.grouped([report.load(run) for run in runs if (run / "evaluation.json").exists()])
+    measured = [run for run in runs if "log_likelihood" in parts.known(run / "evaluation.json")]  # not its long chains alone
+    groups = report.grouped([report.load(run) for run in measured])
     files.write_text(folder / "comparison.md", report.markdown(groups) + "\n")
     files.write_text(folder / "comparison.html", report.page(groups))
     figure = draw(groups)

@@ -10,8 +10,8 @@ its own, `evaluation_validation.json`. `--chains-only` runs the long chains behi
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -23,7 +23,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
 from jnf_jax.models import base
-from jnf_jax.training import files, stages, writers
+from jnf_jax.training import checkpoint, files, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,7 @@ class Arguments:
 SHORT_RHAT = 1.5
 LONG_RHAT = 1.01
 _LONG_CHAINS = 4
+_RECORDED = ("split", "num_samples", "seed", "subsets")
 FILES = {"test": "evaluation.json", "validation": "evaluation_validation.json"}
 
 
@@ -93,14 +94,15 @@ def main() -> int:
                 chains["long_chains"] = long
                 files.write_json(path, result)  # a subset takes minutes: none is lost
         else:
-            found = parts.Parts(path.with_suffix(".parts.json"), _asked(arguments))
-            known, result = result, evaluate(arguments, config, found)
-            if (long := known.get("hmc", {}).get("long_chains")) is not None:
+            known, parts_path = result, path.with_suffix(".parts.json")
+            result = evaluate(arguments, config, parts_path)
+            same_weights = known.get("weights") in (None, result["weights"])
+            if same_weights and (long := known.get("hmc", {}).get("long_chains")) is not None:
                 result["hmc"]["long_chains"] = long
-            if "fid" in known and known.get("split", "test") == arguments.split:
+            if same_weights and "fid" in known and known.get("split", "test") == arguments.split:
                 result.setdefault("fid", known["fid"])
             files.write_json(path, result)
-            found.remove()
+            parts_path.unlink(missing_ok=True)
     tables.show(result)
     print(f"written: {path}")
     return 0
@@ -111,18 +113,30 @@ def _asked(arguments: Arguments) -> dict:
     return {name: value for name, value in asked.items() if name != "workdir" and not name.startswith("chain")}
 
 
-def evaluate(arguments: Arguments, config: experiment.Config, found: parts.Parts) -> dict:
-    """Returns everything but the long chains."""
+def answers(found: Mapping[str, Any], arguments: Arguments) -> bool:
+    """Returns whether what an `evaluation.json` holds is a whole evaluation of these settings; of an older one some are not known."""
+    if "log_likelihood" not in found or (arguments.inception is not None and "fid" not in found):
+        return False
+    asked = {name: value for name, value in _asked(arguments).items() if name not in ("inception", "batch_size")}
+    known = found.get("asked") or {"split": "test"} | {name: found[name] for name in _RECORDED if name in found}
+    return all(asked[name] == value for name, value in known.items() if name in asked)
+
+
+def evaluate(arguments: Arguments, config: experiment.Config, parts_path: pathlib.Path) -> dict:
+    """Returns everything but the long chains; what is found is kept in a file of parts as it goes."""
     model, data = experiment.build(config)
     names = tuple(model.specs)
     chosen = subsets.choose(names, arguments.subsets)
     test = data[arguments.split].complete()
     _check_enough(arguments, test)
-    result: dict = {name: getattr(arguments, name) for name in ("split", "num_samples", "seed", "subsets")}
+    asked = _asked(arguments)
+    result: dict = {name: asked[name] for name in _RECORDED} | {"asked": {n: v for n, v in asked.items() if n != "inception"}}
     with writers.Progress() as progress:
         if left_out := len(data[arguments.split]) - len(test):
             progress.say(f"{left_out} of {left_out + len(test)} {arguments.split} examples lack a modality and are left out")
         run = _run(arguments, config, model, data, test, progress)
+        result["weights"] = checkpoint.digest(run.params)
+        found = parts.Parts(parts_path, asked | {"weights": result["weights"]})
         if run.judges is not None:
             seen = {name: judged.classes == test.labels for name, judged in run.real.items()}
             result["classifier_accuracy"] = {name: float(right.mean()) for name, right in seen.items()}
@@ -214,6 +228,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     test = data["test"].complete().take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {
+        "weights": checkpoint.digest(params),
         "num_chains": _LONG_CHAINS,
         "num_draws": arguments.chain_draws,
         "thinning": arguments.chain_thinning,
@@ -221,7 +236,8 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
         "rhat_threshold": LONG_RHAT,
         "seed": arguments.seed,
     }
-    same = all(known.get(name) == value for name, value in asked.items())
+    before = {"weights": asked["weights"]} | known  # older ones do not tell
+    same = all(before.get(name) == value for name, value in asked.items())
     done = dict(known["by_subset"]) if same else {}
     chained = [subset for subset in subsets.choose(tuple(model.specs), arguments.subsets) if len(subset) > 1]
     if not chained:

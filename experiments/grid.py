@@ -4,20 +4,21 @@
 
 Each point is a run in `runs/<data set>/grid/<model>/beta_<beta>_rate_<rate>`, of a share of the experiment's steps; the rate is that of its stage with the
 decoders. `grid.json` beside them holds what was measured at every point, and the best one: there coherence, averaged over the sizes of the
-observed subsets, is largest. What is finished is not done again.
+observed subsets, is largest. What is finished is not done again. A point whose loss stops being finite is noted as failed.
 """
 
 import dataclasses
 import itertools
 import math
 import pathlib
+import subprocess
 from typing import Annotated, Any
 
 import rich.console
 import rich.table
 import tyro
 
-from experiments import evaluate, experiment, parts, sweep
+from experiments import evaluate, experiment, parts, stopping, sweep
 from jnf_jax.training import files
 
 _SPLIT = "validation"
@@ -59,13 +60,19 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax grid")
     if not 0 < arguments.share <= 1:
         raise ValueError(f"Expected a --share in (0, 1], got {arguments.share}.")
-    sweep.check_evaluate(arguments.evaluate)
     todo = {model: points(arguments, model) for model in arguments.models}  # a wrong name ends it before it begins
+    _check_labels(arguments)
     for model, commands_of in todo.items():
         folder = arguments.runs / arguments.data / "grid" / model
-        for commands in commands_of.values():
-            sweep.run(*commands)
-        found = summary({point: parts.known(folder / point / evaluate.FILES[_SPLIT]) for point in commands_of})
+        evaluations = {}
+        for point, commands in commands_of.items():
+            try:
+                sweep.run(*commands)
+            except subprocess.CalledProcessError as error:
+                if error.returncode == stopping.INTERRUPTED or not (folder / point / "failed").exists():
+                    raise
+            evaluations[point] = parts.known(folder / point / evaluate.FILES[_SPLIT])
+        found = summary(evaluations)
         files.write_json(folder / "grid.json", found)
         if arguments.results is not None:
             target = arguments.results / arguments.data / "grid" / f"{model}.json"
@@ -73,6 +80,15 @@ def main() -> int:
             files.write_json(target, found)
         show(model, found)
     return 0
+
+
+def _check_labels(arguments: Arguments) -> None:
+    """Raises a ValueError where coherence, by which points are judged, cannot be measured."""
+    config = experiment.find(f"{arguments.data}/{arguments.models[0]}", quick=arguments.quick)
+    if experiment.Splits(config.data)[_SPLIT].labels is None:
+        raise ValueError(
+            f"Expected a labelled data set, for a grid is judged by coherence, got {arguments.data} without labels."
+        )
 
 
 def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
@@ -88,21 +104,29 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
     grid = [(f"beta_{beta:g}_rate_{rate:g}", beta, rate) for beta, rate in itertools.product(arguments.betas, arguments.rates)]
     if len({point for point, *_ in grid}) < max(len(grid), 1):
         raise ValueError(f"Expected betas and rates that differ in six digits, got {arguments.betas} and {arguments.rates}.")
+    asked = sweep.parse_evaluate(f"--split {_SPLIT}", arguments.evaluate)
     found = {}
     for point, beta, rate in grid:
         folder = arguments.runs / arguments.data / "grid" / model / point
         train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
         train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]
         measure = ["evaluate", "--workdir", str(folder), "--split", _SPLIT, *arguments.evaluate.split()]
-        measured = bool(parts.known(folder / evaluate.FILES[_SPLIT]))
+        measured = evaluate.answers(parts.known(folder / evaluate.FILES[_SPLIT]), asked)
         found[point] = [train] if measured else [train, measure]  # training refuses a folder of other settings
     return found
 
 
 def summary(evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Returns what a grid's points have of what was measured, and the best of them."""
-    of_point = {}
+    """Returns what a grid's points have of what was measured, and the best of them; a point without an evaluation has not trained to its end.
+
+    Raises:
+      ValueError: if none has.
+    """
+    of_point: dict[str, dict[str, Any]] = {}
     for point, found in evaluations.items():
+        if not found:
+            of_point[point] = {"failed": True}
+            continue
         by_size = found["coherence"]["by_size"]
         of_point[point] = {
             "coherence": sum(by_size.values()) / len(by_size),
@@ -110,7 +134,9 @@ def summary(evaluations: dict[str, dict[str, Any]]) -> dict[str, Any]:
             "joint_coherence": found["joint_coherence"],
             "log_likelihood": found["log_likelihood"]["all"],
         }
-    best = max(of_point, key=lambda point: of_point[point]["coherence"])
+    if not (trained := [point for point, values in of_point.items() if "failed" not in values]):
+        raise ValueError(f"Expected a point of the grid that trains to its end, got none of {list(of_point)}.")
+    best = max(trained, key=lambda point: of_point[point]["coherence"])
     return {"split": _SPLIT, "best": best, "by_point": of_point}
 
 
@@ -120,6 +146,9 @@ def show(model: str, found: dict[str, Any]) -> None:
     for column in ("", "coherence", "joint", "log likelihood"):
         table.add_column(column, justify="right" if column else "left")
     for point, values in found["by_point"].items():
+        if "failed" in values:
+            table.add_row(point, "failed", "", "")
+            continue
         cells = f"{values['coherence']:.3f}", f"{values['joint_coherence']:.3f}", f"{values['log_likelihood']:.0f}"
         table.add_row(point, *cells, style="bold" if point == found["best"] else None)
     rich.console.Console().print(table)

@@ -80,6 +80,7 @@ def main() -> int:
         raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
     counts = [field.name for field in dataclasses.fields(arguments) if field.name.startswith("num_")]
     experiment.check_counts(arguments, *counts, "chain_draws")
+    experiment.check_counts(arguments, "num_observations", "num_scored", least=2)
     if "direct" in arguments.arms and not arguments.direct:
         raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
     config = experiment.load(arguments.workdir)
@@ -138,7 +139,7 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
     real = {name: classifiers.judged(judges, judge_params, name, x) for name, x in data["test"].complete().arrays.items()}
     key = jax.random.key(arguments.seed)
     test = data["test"].complete()
-    scored = test.take(arguments.num_scored)
+    scored = test.take(arguments.num_observations).take(arguments.num_scored)
     codes = np.asarray(subset_score.draw_codes(model, params, key, dict(scored.arrays), num_codes=arguments.num_codes))
     names, experts, scores = tuple(model.specs), {}, {}
     for subset in (names[:size] for size in range(2, min(len(names), 5) if arguments.direct else 2)):

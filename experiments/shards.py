@@ -22,7 +22,7 @@ from experiments import experiment
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes
-from jnf_jax.training import files, stages
+from jnf_jax.training import checkpoint, files, stages
 
 _ASKED = b"asked"
 
@@ -69,14 +69,13 @@ def plan(job: Job) -> Plan:
     for name in ("num_samples", "per_shard"):
         if getattr(job, name) < 1:
             raise ValueError(f"Expected a {name} of at least 1, got {getattr(job, name)}.")
-    model, data, _ = _loaded(job.workdir)
+    model, data, params = _loaded(job.workdir)
     subset = subsets.parse(tuple(model.specs), job.observe)
-    weights = [sorted((stages.finished(pathlib.Path(job.workdir), stage).digests() or {}).items()) for stage in model.stages]
     about = {name: value for name, value in dataclasses.asdict(job).items() if name not in ("workdir", "output", "observe")}
     asked = about | {
         "observe": list(subset),
         "config": hashlib.sha256((pathlib.Path(job.workdir) / "config.json").read_bytes()).hexdigest(),
-        "weights": hashlib.sha256(json.dumps(weights).encode()).hexdigest(),
+        "weights": checkpoint.digest(params),
     }
     rows = _rows(data[job.split], subset)
     if not len(rows):

@@ -6,18 +6,21 @@
 keeps a copy of every run's config and evaluation.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import tyro
 
-from experiments import evaluate, experiment, figures, on_ray, parts
+from experiments import evaluate, experiment, figures, on_ray, parts, stopping
 
 _SHARED = ("--init-stages", "joint")
 
@@ -71,12 +74,13 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"Expected a model and a seed, got models {arguments.models} and seeds {arguments.seeds}.")
     for model in arguments.models:
         experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)
-    check_evaluate(arguments.evaluate)
+    parse_evaluate(arguments.evaluate)
 
 
-def check_evaluate(text: str) -> None:
-    """Ends the program, as `evaluate` would, if it does not take such arguments."""
-    tyro.cli(evaluate.Arguments, args=["--workdir", "any", *text.split()], prog="jnf-jax evaluate")
+def parse_evaluate(*words: str) -> evaluate.Arguments:
+    """Returns what texts of arguments ask of `evaluate`; ends the program, as that would, if it does not take them."""
+    split = [word for text in words for word in text.split()]
+    return tyro.cli(evaluate.Arguments, args=["--workdir", "any", *split], prog="jnf-jax evaluate")
 
 
 def finish_all(arguments: Arguments) -> Iterator[pathlib.Path]:
@@ -113,12 +117,13 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     train += ["--quick"] if arguments.quick else []
     first = arguments.models[0]
     found = [experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model)]
-    if model != first and all("joint" in c.training for c in found) and not experiment.stage_differences(*found, "joint"):
+    has_its_own = (folder / "params" / "joint").exists() and not (folder / "taken.json").exists()
+    same = all("joint" in c.training for c in found) and not experiment.stage_differences(*found, "joint")
+    if model != first and same and not has_its_own:
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
-    known = parts.known(folder / evaluate.FILES["test"])
-    measured = "log_likelihood" in known and known.get("split", "test") == "test"  # not its long chains alone
+    measured = evaluate.answers(parts.known(folder / evaluate.FILES["test"]), parse_evaluate(arguments.evaluate))
     drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
@@ -133,17 +138,45 @@ def keep(folder: pathlib.Path, target: pathlib.Path) -> None:
 def run(*commands: list[str], with_parent: bool = False) -> None:
     """Runs commands of `jnf-jax`, each a process of its own.
 
+    SIGTERM is passed on to the one that runs, which saves its state; a terminal sends Ctrl-C to it as well. This process ends after it.
+
     Args:
       *commands: verb and arguments.
       with_parent: whether they end when this process does, however it ends.
 
     Raises:
-      subprocess.CalledProcessError: if one fails.
+      subprocess.CalledProcessError: if one fails or is stopped.
     """
     begin = on_ray.end_with_parent if with_parent else None
     for command in commands:
         print(" ".join(command), flush=True)
-        subprocess.run([sys.executable, "-m", "jnf_jax_experiments", *command], check=True, preexec_fn=begin)
+        process = subprocess.Popen([sys.executable, "-m", "jnf_jax_experiments", *command], preexec_fn=begin)
+        with _passing_signals_to(process) as received:
+            code = process.wait()
+        if received or code:
+            raise subprocess.CalledProcessError(stopping.INTERRUPTED if received else code, command)
+
+
+@contextlib.contextmanager
+def _passing_signals_to(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Yields the signals that come, and passes SIGTERM on, and any after the first."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which alone can listen
+        yield received
+        return
+
+    def receive(number, frame):
+        del frame
+        received.append(number)
+        if number == signal.SIGTERM or len(received) > 1:
+            process.terminate()
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

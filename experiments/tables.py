@@ -12,6 +12,7 @@ def show(result: dict) -> None:
         _print(console, "Classifiers on real test data", ["modality", "accuracy"], result["classifier_accuracy"].items())
     if "coherence" in result:
         _coherence(console, result)
+    _distances(console, result)
     if "log_likelihood" in result:
         _likelihood(console, result)
     chains = result.get("hmc", {})
@@ -39,6 +40,9 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
     if "mixture" in by_density:
         rows.append(["joint, from a mixture fitted to the codes", f"{by_density['mixture']:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+
+
+def _distances(console: rich.console.Console, result: dict) -> None:
     if "subset_score" in result:
         rows = [
             [f"from {size}", f"{score['mean']:.2f} ± {score['standard_error']:.2f}"]

@@ -1,6 +1,6 @@
-"""Any data set with modalities missing at random from its training and validation examples; the test examples stay complete.
+"""Any data set with modalities missing at random from its training and validation examples; the test examples stay as they are.
 
-Each modality of an example is missing with the same probability, independently; an example that would lose all keeps one, drawn at random.
+Each modality that an example has is taken away with the same probability, independently; an example that would lose all keeps one, drawn at random.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ class Config(configs.Component):
     """Data with missing modalities.
 
     Attributes:
-      data: the complete data set.
-      fraction: probability in [0, 1) that a modality is missing from an example.
+      data: the data set, whose examples may lack modalities already.
+      fraction: probability in [0, 1) that an example loses a modality that it has.
       seed: of what is missing.
       complete_only: whether the incomplete examples are dropped, to compare with complete cases alone.
     """
@@ -42,15 +42,20 @@ def build(config: Config, split: source.Split) -> source.Source:
     data = configs.build(config.data, split)
     if split == "test":
         return data
-    masks = draw(len(data), tuple(data.specs), config, source.SPLITS.index(split))
+    masks = draw(data, config, source.SPLITS.index(split))
     data = dataclasses.replace(data, masks=masks)
     return data.complete() if config.complete_only else data
 
 
-def draw(num: int, names: tuple[str, ...], config: Config, stream: int) -> dict[str, np.ndarray]:
-    """Returns modality -> `[num]` bool, whether an example has it."""
+def draw(data: source.Source, config: Config, stream: int) -> dict[str, np.ndarray]:
+    """Returns modality -> `[N]` bool, whether an example still has it."""
     rng = np.random.default_rng([config.seed, stream])
+    num, names = len(data), tuple(data.specs)
     present = rng.random((num, len(names))) >= config.fraction
     kept = rng.integers(len(names), size=num)
+    if data.masks:
+        there = np.stack([data.masks.get(name, np.ones(num, bool)) for name in names], axis=1)
+        kept = np.where(there, rng.random(there.shape), -1).argmax(1)
+        present &= there
     present[np.arange(num), kept] |= ~present.any(1)
     return dict(zip(names, present.T, strict=True))

@@ -79,7 +79,7 @@ class Source:
         return dict(self.arrays) | ({specs_lib.MASKS: dict(self.masks)} if self.masks else {})
 
     def complete(self) -> "Source":
-        """Returns the examples that have every modality.
+        """Returns the examples that have every modality; what lies in files stays there.
 
         Raises:
           ValueError: if there is none.
@@ -89,7 +89,10 @@ class Source:
         rows = np.all(list(self.masks.values()), axis=0)
         if not rows.any():
             raise ValueError("Expected an example that has every modality, got none.")
-        return dataclasses.replace(self.select(rows), masks=None)
+        rows = np.flatnonzero(rows)
+        chosen = {name: x.select(rows) if isinstance(x, stream.Rows) else x[rows] for name, x in self.arrays.items()}
+        labels = None if self.labels is None else self.labels[rows]
+        return dataclasses.replace(self, arrays=chosen, labels=labels, masks=None)
 
 
 def _moments(x: np.ndarray | stream.Rows, rows: np.ndarray) -> dict[str, float]:

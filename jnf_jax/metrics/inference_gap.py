@@ -253,7 +253,8 @@ def two_sample_accuracy(p: np.ndarray, q: np.ndarray, *, seed: int = 0) -> np.nd
 
 
 def neighbours(features: np.ndarray, others: np.ndarray, num: int) -> np.ndarray:
-    """Returns the indices `[B, num]` of the rows of `others` `[N, K]` closest to each row of `features` `[B, K]`."""
+    """Returns the indices `[B, num]` of the rows of `others` `[N, K]` closest to each row of `features` `[B, K]`; all of them where there are fewer."""
+    num = min(num, len(others))
     squared = (features**2).sum(-1)[:, None] - 2 * features @ others.T + (others**2).sum(-1)
     return np.argpartition(squared, num - 1, axis=1)[:, :num]
 

@@ -199,3 +199,21 @@ def test_modalities_are_missing_as_often_as_asked():
     assert len(complete) == np.all(list(part.masks.values()), axis=0).sum()
     with pytest.raises(ValueError, match=r"fraction in \[0, 1\), got 1.0"):
         missing.Config(fraction=1.0)
+
+
+def test_what_was_missing_before_stays_missing(monkeypatch):
+    rng = np.random.default_rng(0)
+    specs = {"x": REAL, "y": REAL}
+    masks = {"x": rng.random(1_000) < 0.5}
+    inner = source.Source(specs=specs, arrays={name: rng.normal(size=(1_000, 2)) for name in specs}, masks=masks)
+    monkeypatch.setattr(missing.configs, "build", lambda config, split: inner)
+    part = missing.build(missing.Config(fraction=0.5), "train")
+    assert not (part.masks["x"] & ~masks["x"]).any()
+    assert part.masks["y"][~masks["x"]].all()  # the one that an example had stays
+    both = masks["x"]
+    assert abs((part.masks["x"] & part.masks["y"])[both].mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / both.sum())
+    assert abs((part.masks["x"] & ~part.masks["y"])[both].mean() - 0.375) < 5 * np.sqrt(0.375 * 0.625 / both.sum())
+    assert (
+        len(missing.build(missing.Config(fraction=0.5, complete_only=True), "train"))
+        == (part.masks["x"] & part.masks["y"]).sum()
+    )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jnf_jax import specs
-from jnf_jax.data import arrays, stream
+from jnf_jax.data import arrays, source, stream
 
 SPECS = {"image": specs.ModalitySpec(shape=(4, 3), support=(0.0, 1.0)), "vector": specs.ModalitySpec(shape=(5,))}
 NUM = 200
@@ -119,3 +119,14 @@ def test_masks_lie_beside_the_modalities(folder):
     data = arrays.build(arrays.Config(path=str(folder), specs=SPECS, resident=0), "train")
     order = np.random.default_rng(0).permutation(NUM)[:160]
     np.testing.assert_array_equal(data.masks["vector"], mask[order])
+
+
+def test_the_complete_examples_of_files_stay_in_the_files(folder):
+    arrays_ = {name: stream.Rows(folder / f"{name}.npy") for name in SPECS}
+    there = np.arange(NUM) % 3 == 0
+    data = source.Source(specs=SPECS, arrays=arrays_, labels=examples()["labels"], masks={"image": there}).complete()
+    assert all(isinstance(x, stream.Rows) for x in data.arrays.values())
+    for name in SPECS:
+        np.testing.assert_array_equal(data.arrays[name][:], examples()[name][there])
+    np.testing.assert_array_equal(data.labels, examples()["labels"][there])
+    assert data.masks is None

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import classifiers, experiment
 from experiments.configs import published
+from jnf_jax.data import source, stream
 from jnf_jax.networks import mlp
 from jnf_jax.training import writers
 
@@ -41,3 +42,35 @@ def test_labels_that_are_numbers_of_something_else_are_refused():
     test = dataclasses.replace(small["test"], labels=np.where(np.arange(20) > 9, 100_000, 5))
     with pytest.raises(ValueError, match=r"numbered 0, 1, 2 and so on, got \d+ different ones up to 100000"):
         classifiers._num_classes(small | {"test": test})
+
+
+def test_judges_of_other_masks_are_others_and_data_in_files_are_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("JNF_CACHE_DIR", str(tmp_path / "cache"))
+    config = experiment.find("linear_gaussian/jnf")
+    training = dataclasses.replace(config.classifiers.training, num_steps=1, steps_per_call=1, batch_size=16)
+    judges = dataclasses.replace(config.classifiers, network=mlp.Config(hidden=(4,)), training=training)
+    config = dataclasses.replace(config, classifiers=judges)
+    splits = experiment.Splits(config.data)
+    small = {split: splits[split].take(1_500 if split == "train" else 40) for split in source.SPLITS}
+    name = next(iter(small["train"].specs))
+    np.save(tmp_path / "rows.npy", small["train"].arrays[name])
+    rows, read = stream.Rows(tmp_path / "rows.npy"), []
+    monkeypatch.setattr(stream.Rows, "_read", lambda self, rows, of=stream.Rows._read: read.append(len(rows)) or of(self, rows))
+
+    def folders(present):
+        train = dataclasses.replace(small["train"], arrays=small["train"].arrays | {name: rows}, masks={name: present})
+        with writers.Progress() as progress:
+            classifiers.trained(config, small | {"train": train}, progress)
+        return len(list((tmp_path / "cache" / "classifiers").iterdir()))
+
+    assert folders(np.arange(1_500) % 2 == 0) == 1
+    assert max(read) <= 1_000
+    assert folders(np.arange(1_500) % 2 == 0) == 1
+    assert folders(np.arange(1_500) % 3 == 0) == 2
+
+
+def test_data_without_labels_are_refused_by_name():
+    data = experiment.Splits(experiment.find("linear_gaussian/jnf").data)
+    small = {split: data[split].take(20) for split in source.SPLITS}
+    with pytest.raises(ValueError, match="labelled data set for the classifiers, got one without labels in test"):
+        classifiers._num_classes(small | {"test": dataclasses.replace(small["test"], labels=None)})

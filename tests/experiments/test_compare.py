@@ -7,7 +7,7 @@ from jnf_jax import configs
 
 
 def fake(folder, config, coherence):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(configs.to_json(config)))
     evaluation = {
         "num_observations": 20,
@@ -55,6 +55,10 @@ def test_what_is_finished_is_shown_after_each_run(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "finish", finish)
     argv = ["compare", "polydigits", "--models", "mvae", "mmvae", "--seeds", "0", "--runs", str(tmp_path)]
     monkeypatch.setattr("sys.argv", argv)
+    (tmp_path / "polydigits" / "mmvae" / "seed_0").mkdir(parents=True)
+    (tmp_path / "polydigits" / "mmvae" / "seed_0" / "evaluation.json").write_text(
+        '{"hmc": {"long_chains": {}}}'
+    )  # no whole one
     assert compare.main() == 0
     assert rows == [("mvae", 0), ("mmvae", 0)]
     table = (tmp_path / "polydigits" / "comparison.md").read_text().splitlines()

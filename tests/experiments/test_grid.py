@@ -1,8 +1,14 @@
+import functools
 import json
+import pathlib
+import subprocess
 
+import numpy as np
 import pytest
 
 from experiments import experiment, grid, sweep
+from jnf_jax import specs
+from jnf_jax.data import source
 
 
 def arguments(tmp_path, **options):
@@ -26,8 +32,8 @@ def test_every_point_is_trained_with_its_beta_and_rate_and_a_share_of_the_steps(
 def test_what_is_measured_is_not_measured_again(tmp_path):
     folder = tmp_path / "polydigits" / "grid" / "jnf" / "beta_1_rate_0.001"
     folder.mkdir(parents=True)
-    for name, number in (("evaluation.json", 2), ("evaluation_validation.json", 1)):
-        (folder / name).write_text('{"log_likelihood": {}}')
+    for name, split, number in (("evaluation", "test", 2), ("evaluation_validation", "validation", 1)):
+        (folder / f"{name}.json").write_text(json.dumps({"log_likelihood": {}, "split": split}))
         found = grid.points(arguments(tmp_path), "jnf")
         assert [len(commands) for commands in found.values()] == [number, 2]
         assert all(commands[0][0] == "train" for commands in found.values())  # it refuses other settings
@@ -57,6 +63,55 @@ def test_a_share_beyond_the_experiment_and_an_unknown_model_are_refused_before_a
         monkeypatch.setattr("sys.argv", ["grid", "polydigits", "--runs", str(tmp_path), *words])
         with pytest.raises(ValueError, match=message):
             grid.main()
+
+
+def test_a_point_that_does_not_train_costs_no_other(tmp_path, monkeypatch):
+    base = tmp_path / "polydigits" / "grid" / "jnf"
+
+    def run(train, *_):
+        folder = pathlib.Path(train[train.index("--workdir") + 1])
+        folder.mkdir(parents=True, exist_ok=True)
+        if "beta_5" in folder.name:
+            (folder / "failed").mkdir()
+            raise subprocess.CalledProcessError(2, train)
+        part = {"coherence": {"by_size": {"1": 0.5}}, "joint_coherence": 0.1, "log_likelihood": {"all": -5.0}}
+        (folder / "evaluation_validation.json").write_text(json.dumps(part))
+
+    monkeypatch.setattr(sweep, "run", run)
+    words = ["grid", "polydigits", "--models", "jnf", "--betas", "5", "1", "--rates", "0.001", "--runs", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", words)
+    assert grid.main() == 0
+    found = json.loads((base / "grid.json").read_text())
+    assert found["best"] == "beta_1_rate_0.001"
+    assert found["by_point"]["beta_5_rate_0.001"] == {"failed": True}
+    with pytest.raises(ValueError, match="a point of the grid that trains to its end, got none"):
+        grid.summary({"a": {}, "b": {}})
+
+
+def test_a_grid_that_is_stopped_or_fails_otherwise_ends(tmp_path, monkeypatch):
+    def run(train, *_, code):
+        folder = pathlib.Path(train[train.index("--workdir") + 1])
+        (folder / "failed").mkdir(parents=True, exist_ok=True)
+        if code != 130:
+            (folder / "failed").rmdir()
+        raise subprocess.CalledProcessError(code, train)
+
+    monkeypatch.setattr("sys.argv", ["grid", "polydigits", "--models", "jnf", "--runs", str(tmp_path)])
+    for code in (130, 1):
+        monkeypatch.setattr(sweep, "run", functools.partial(run, code=code))
+        with pytest.raises(subprocess.CalledProcessError):
+            grid.main()
+
+
+def test_data_without_labels_are_refused_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "run", lambda *commands: pytest.fail("it ran"))
+    unlabelled = lambda data: {
+        "validation": source.Source(specs={"x": specs.ModalitySpec(shape=(1,))}, arrays={"x": np.zeros((2, 1))})
+    }
+    monkeypatch.setattr(experiment, "Splits", unlabelled)
+    monkeypatch.setattr("sys.argv", ["grid", "polydigits", "--models", "jnf", "--runs", str(tmp_path)])
+    with pytest.raises(ValueError, match="Expected a labelled data set, for a grid is judged by coherence"):
+        grid.main()
 
 
 @pytest.mark.slow

@@ -39,6 +39,16 @@ def test_the_table_of_chains_fits_a_terminal_of_80_columns(monkeypatch, capsys):
     assert "warning: given m0+m1+m2, do not trust 2 observations (divergent): number 1, 2" in lines
 
 
+def test_what_needs_no_labels_is_shown_without_them(capsys):
+    from experiments import tables
+
+    score = {"by_size": {"2": {"mean": -3.25, "standard_error": 0.5}}}
+    fid = {"modality": "scan", "num_generated": 30, "num_real": 40, "by_size": {"1": 61.5}}
+    tables.show({"subset_score": score, "reconstruction": {"scan": {"mean_squared_error": 0.1234}}, "fid": fid})
+    out = capsys.readouterr().out
+    assert all(text in out for text in ("-3.25 ± 0.50", "0.1234", "61.5"))
+
+
 def test_one_observation_has_no_standard_error_and_is_refused():
     from experiments import evaluate, experiment
 
@@ -51,7 +61,7 @@ def test_one_observation_has_no_standard_error_and_is_refused():
     evaluate._check_enough(evaluate.Arguments(workdir="runs/any", num_observations=2, num_likelihood=2, num_scored=0), test)
     one = evaluate.Arguments(workdir="runs/any", num_observations=1)
     with pytest.raises(ValueError, match="at least 2 observations"):  # before a run is looked for
-        evaluate.evaluate(one, experiment.find("linear_gaussian/jnf"), found=None)
+        evaluate.evaluate(one, experiment.find("linear_gaussian/jnf"), parts_path=None)
 
 
 def test_evaluate_sample_and_figures(whole):
@@ -124,7 +134,7 @@ def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
 
 
 def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
-    small = ["--num-observations", "30", "--num-scored", "10", "--num-chained", "5", "--chain-draws", "50",
+    small = ["--num-observations", "30", "--num-scored", "40", "--num-chained", "5", "--chain-draws", "50",
              "--num-prior", "50", "--subsets", "sizes:2", "--results", tmp_path]  # fmt: skip
     out = run("product_gap", "--workdir", whole, "--arms", "published", "default", "direct", *small).stdout
     assert "Products of experts, by size of the subset" in out
@@ -133,7 +143,7 @@ def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
         result = json.loads(kept.read_text())
         assert result == json.loads((whole / "product_gap" / f"{arm}.json").read_text())
         assert set(result["score"]["by_size"]["2"]) == {"mean", "standard_error", "values"}
-        assert len(result["gap"]["by_size"]["2"]["values"]) == 10
+        assert len(result["gap"]["by_size"]["2"]["values"]) == 30  # no more can be scored than are observed
         assert set(result["by_subset"]) == {"x0+x1", "x1+x2"}
     direct = json.loads((whole / "product_gap" / "direct.json").read_text())
     assert set(direct["score"]["by_size"]) == {"2"}

@@ -98,6 +98,14 @@ def test_shards_of_another_question_are_refused(job, change):
         shards.plan(dataclasses.replace(job, **change))
 
 
+def test_shards_of_other_weights_are_refused(job, monkeypatch):
+    shards.draw(job, shards.plan(job).asked, 0)
+    model, data, _ = lost.loaded(job.workdir)
+    monkeypatch.setattr(shards, "_loaded", lambda workdir: (model, data, {"weight": np.ones(2)}))
+    with pytest.raises(ValueError, match="Expected shards of this very question"):
+        shards.plan(job)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"num_samples": 0}, "num_samples of at least 1, got 0"), ({"per_shard": 0}, "per_shard of at least 1, got 0")],

@@ -1,9 +1,13 @@
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 
 import pytest
+import scripts
 
-from experiments import experiment, sweep
+from experiments import evaluate, experiment, sweep
 from jnf_jax import specs
 from jnf_jax.data import arrays
 
@@ -63,6 +67,65 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "any_to_any.png").write_bytes(b"")
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
+
+
+def test_what_was_measured_with_other_settings_is_measured_again(tmp_path):
+    _, folder, _ = commands(tmp_path, "jnf")
+    folder.mkdir(parents=True)
+    verbs = lambda text: [command[0] for command in commands(tmp_path, "jnf", evaluate=text)[0]]
+    done, todo = ["train", "figures"], ["train", "evaluate", "figures"]
+    old = {"log_likelihood": {}, "split": "test", "num_samples": 4, "seed": 0, "subsets": "all"}
+    (folder / "evaluation.json").write_text(json.dumps(old))
+    assert verbs("--num-samples 4") == done
+    assert verbs("--num-samples 2") == verbs("--num-samples 4 --subsets sizes:2") == todo
+    assert verbs("--num-samples 4 --inception fid.npz") == todo  # there is no FID
+    asked = evaluate._asked(sweep.parse_evaluate("--num-samples 4 --num-importance 10"))
+    (folder / "evaluation.json").write_text(json.dumps(old | {"asked": asked}))
+    assert verbs("--num-samples 4 --num-importance 10 --batch-size 7") == done
+    assert verbs("--num-samples 4 --num-importance 20") == todo
+
+
+def test_a_run_that_trained_its_joint_stage_keeps_it(tmp_path):
+    (train, *_), folder, _ = commands(tmp_path, "jnf_cl", quick=True)
+    assert "--init-from" in train
+    (folder / "params" / "joint").mkdir(parents=True)
+    (train, *_), _, _ = commands(tmp_path, "jnf_cl", quick=True)
+    assert "--init-from" not in train
+    (folder / "taken.json").write_text("{}")  # it is the first one's
+    (train, *_), _, _ = commands(tmp_path, "jnf_cl", quick=True)
+    assert "--init-from" in train
+
+
+_CHILD = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1], "saved").touch(), sys.exit(130)))
+pathlib.Path(sys.argv[1], "ready").touch()
+time.sleep(60)
+"""
+_PARENT = """
+import sys
+from experiments import experiment, sweep
+sweep.subprocess.Popen = lambda command, of=sweep.subprocess.Popen, **options: of([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+experiment.main(lambda: sweep.run(["train"], ["evaluate"]))
+"""
+
+
+def test_sigterm_reaches_what_runs_and_is_waited_for(tmp_path):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, _CHILD, str(tmp_path)],
+        cwd=scripts.ROOT,
+        env=scripts.environment(),
+        stdout=subprocess.PIPE,
+    )
+    for _ in range(600):
+        if (tmp_path / "ready").exists():
+            break
+        time.sleep(0.1)
+    parent.terminate()
+    out, _ = parent.communicate(timeout=60)
+    assert parent.returncode == 130
+    assert (tmp_path / "saved").exists()
+    assert out.split() == [b"train"]  # nothing is begun after it
 
 
 def test_a_measurement_of_validation_data_is_none_of_test_data(tmp_path):

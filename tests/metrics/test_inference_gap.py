@@ -128,6 +128,7 @@ def test_neighbours_and_their_average():
     features, others = np.asarray([[0.0], [10.0]]), np.asarray([[9.0], [0.1], [11.0], [0.2]])
     found = inference_gap.neighbours(features, others, 2)
     assert [set(row) for row in found] == [{1, 3}, {0, 2}]
+    assert [set(row) for row in inference_gap.neighbours(features, others, 9)] == [{0, 1, 2, 3}] * 2  # all that there are
     table = np.log(np.asarray([[0.1, 0.9], [0.5, 0.5], [0.3, 0.7], [0.7, 0.3]]))
     np.testing.assert_allclose(np.exp(inference_gap.average(table, found)), [[0.6, 0.4], [0.2, 0.8]])
 
