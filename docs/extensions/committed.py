@@ -95,12 +95,18 @@ def grids(data: str) -> str:
     points = list(dict.fromkeys(point for grid in found.values() for point in grid["by_point"]))
     rows = []
     for model, grid in found.items():
-        cells = [f"{grid['by_point'][point]['coherence']:.3f}" if point in grid["by_point"] else "" for point in points]
+        cells = [_grid_cell(grid["by_point"].get(point)) for point in points]
         rows.append(
             [model, *(f"**{cell}**" if point == grid["best"] else cell for point, cell in zip(points, cells, strict=True))]
         )
     headings = [re.sub(r"beta_(.*)_rate_(.*)", r"beta \1, rate \2", point) for point in points]
     return table_text.markdown(["", *headings], rows)
+
+
+def _grid_cell(values: dict | None) -> str:
+    if values is None:
+        return ""
+    return "failed" if "failed" in values else f"{values['coherence']:.3f}"
 
 
 def others(*shown: str) -> str:

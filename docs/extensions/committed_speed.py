@@ -7,11 +7,11 @@ import table_text
 BENCHMARKS = table_text.ROOT / "experiments" / "benchmarks"
 README_ROWS = (
     "train/polymnist_512/joint",
-    "train/polymnist_512/experts",
     "draws/polymnist_512/1",
     "subset/polymnist_32/2_reference",
     "subset/polymnist_32/2_default",
     "subset/polymnist_512/2_default",
+    "start/polymnist_32/train_cold",
     "start/polymnist_32/train_cached",
     "memory/train_polymnist_512_joint",
 )
@@ -31,7 +31,7 @@ def accelerator(prefix: str = "") -> str:
         if not row["name"].startswith(prefix):
             continue
         size = (
-            f"batch {row['batch_size']:,}, {row['precision']}"
+            f"batch {row['batch_size']:,}, {row['precision'].replace('float32', 'TF32')}"
             if "batch_size" in row
             else f"{row['num_observations']:,} observations"
         )

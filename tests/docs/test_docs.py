@@ -94,13 +94,17 @@ def test_a_new_model_appears_by_itself(tmp_path, monkeypatch):
 
 def test_the_best_point_of_each_models_grid_is_bold(tmp_path, monkeypatch):
     points = {f"beta_{beta}_rate_{rate}": {"coherence": beta * rate} for beta in (1, 2.5) for rate in (0.001, 0.002)}
+    points["beta_9_rate_1"] = {"failed": True}
     (tmp_path / "views" / "grid").mkdir(parents=True)
     for model, best in (("jnf", "beta_2.5_rate_0.002"), ("mvae", "beta_1_rate_0.001")):
         (tmp_path / "views" / "grid" / f"{model}.json").write_text(json.dumps({"best": best, "by_point": points}))
     monkeypatch.setattr(committed.table_text, "RESULTS", tmp_path)
     heading, _, *rows = committed.grids("views").splitlines()
     assert "| beta 1, rate 0.001 |" in heading
-    assert rows == ["| jnf | 0.001 | 0.002 | 0.003 | **0.005** |", "| mvae | **0.001** | 0.002 | 0.003 | 0.005 |"]
+    assert rows == [
+        "| jnf | 0.001 | 0.002 | 0.003 | **0.005** | failed |",
+        "| mvae | **0.001** | 0.002 | 0.003 | 0.005 | failed |",
+    ]
 
 
 def test_readme_and_pages_are_short():
