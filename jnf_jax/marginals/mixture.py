@@ -6,6 +6,7 @@ Of several numbers of components the one with the largest likelihood of held-out
 """
 
 import dataclasses
+import functools
 import math
 from typing import Literal
 
@@ -76,13 +77,37 @@ def log_density(params: types.Params, z: types.Array) -> types.Array:
     if whitening.ndim == 3:
         upper = jnp.triu(whitening)
         white = jnp.einsum("d,kde->ke", z, upper) - jnp.einsum("kd,kde->ke", loc, upper)
-        scales = jnp.diagonal(upper, axis1=1, axis2=2)
+        scales, squares = jnp.diagonal(upper, axis1=1, axis2=2), (white**2).sum(-1)
     else:
-        white = (z - loc) * whitening
-        scales = whitening
+        scales, squares = whitening, _squares(z, loc, whitening)
     log_weights = jax.nn.log_softmax(params["log_weights"])
-    each = log_weights + jnp.log(jnp.abs(scales)).sum(-1) - 0.5 * (white**2).sum(-1)
+    each = log_weights + jnp.log(jnp.abs(scales)).sum(-1) - 0.5 * squares
     return jax.nn.logsumexp(each) - 0.5 * loc.shape[-1] * math.log(2 * math.pi)
+
+
+@jax.custom_jvp
+def _squares(z: types.Array, loc: types.Array, whitening: types.Array) -> types.Array:
+    """Returns the squared distances `[K]` of z `[D]` from components of these locations and inverse scales `[K, D]`, in their scales.
+
+    Its gradient with respect to z is made of matrix products, where JAX's own would sum over components and dimensions one by one.
+    """
+    return (((z - loc) * whitening) ** 2).sum(-1)
+
+
+@functools.partial(_squares.defjvp, symbolic_zeros=True)
+def _squares_jvp(primals, tangents):
+    z, loc, whitening = primals
+    dz, dloc, dwhitening = tangents
+    absent = lambda tangent: isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+    change = jnp.zeros(len(loc), z.dtype)
+    if not absent(dz):
+        precision = whitening**2
+        change += 2 * (precision @ (z * dz) - (precision * loc) @ dz)
+    if not absent(dloc):
+        change -= 2 * (whitening**2 * (z - loc) * dloc).sum(-1)
+    if not absent(dwhitening):
+        change += 2 * ((z - loc) ** 2 * whitening * dwhitening).sum(-1)
+    return _squares(z, loc, whitening), change
 
 
 def trim(params: types.Params) -> types.Params:

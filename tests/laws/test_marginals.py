@@ -1,5 +1,7 @@
 """What every density of the codes obeys."""
 
+import functools
+
 import discover
 import jax
 import jax.numpy as jnp
@@ -100,3 +102,24 @@ def test_held_out_codes_choose_the_number_of_components():
 def test_too_few_codes_are_refused():
     with pytest.raises(ValueError, match="at least 3 codes"):
         mixture.fit(mixture.Config(num_components=(3,)), 0, codes(0, 2), codes(0, 2))
+
+
+def test_derivatives_of_a_diagonal_mixture_are_those_of_its_formula():
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {
+        "log_weights": jax.random.normal(keys[0], (4,)),
+        "loc": jax.random.normal(keys[1], (4, 3)),
+        "whitening": jnp.exp(jax.random.normal(keys[2], (4, 3))),
+    }
+    z = jax.random.normal(keys[3], (3,))
+
+    def formula(params, z):
+        each = jax.scipy.stats.norm.logpdf(z, params["loc"], 1 / params["whitening"]).sum(-1)
+        return jax.nn.logsumexp(each + jax.nn.log_softmax(params["log_weights"]))
+
+    for derivative in (jax.value_and_grad, jax.jacfwd):
+        for argnums in ((0, 1), (0,), (1,)):
+            found, expected = (derivative(f, argnums=argnums)(params, z) for f in (mixture.log_density, formula))
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5), found, expected)
+    found, expected = (jax.hessian(f, argnums=1)(params, z) for f in (mixture.log_density, formula))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
