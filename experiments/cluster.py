@@ -3,6 +3,7 @@
     --mesh data=8,fsdp=2            axes of the mesh of devices; all of them along `data` where not given
     --batch-per-device 32           in place of the stages' batch sizes, which count all devices
     --coordinator host:port --num-processes N --process-id I [--heartbeat 60]
+    --distributed                   JAX finds the other processes, on hosts that do not tell by their environment, as TPU VMs
 
 Without these flags, processes that SLURM, Open MPI, a Kubernetes indexed job or a TPU pod started together find each other by JAX's own detection.
 """
@@ -36,6 +37,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-processes", type=int, help="how many processes there are")
     parser.add_argument("--process-id", type=int, help="the number of this one, from 0")
     parser.add_argument(
+        "--distributed", action="store_true", help="lets JAX find the other processes, on several TPU VMs for instance"
+    )
+    parser.add_argument(
         "--heartbeat", type=int, default=_HEARTBEAT, help="seconds after which a silent process ends the others"
     )
 
@@ -56,7 +60,7 @@ def initialize(arguments: argparse.Namespace) -> None:
     if arguments.heartbeat < 1:
         raise ValueError(f"Expected a --heartbeat of at least 1 second, got {arguments.heartbeat}.")
     if not given:
-        if is_cluster(os.environ):
+        if arguments.distributed or is_cluster(os.environ):
             jax.distributed.initialize(heartbeat_timeout_seconds=arguments.heartbeat)
         return
     host, _, port = arguments.coordinator.rpartition(":")

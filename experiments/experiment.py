@@ -47,7 +47,8 @@ _OF_THE_DISK = (
 _TRAINED = ("checkpoints", "params")
 _CONTENT = (
     *("checkpoints*", "params*", "failed", "metrics.jsonl", "taken.json", "evaluation*.json", "inference_gap*.json"),
-    *("product_gap", "samples", "figures", "environment.json", "config.json"),  # its config marks the folder to the last
+    *("product_gap", "samples", "figures", "loggers.json", "tensorboard", "wandb", "mlflow.db", "mlflow"),
+    *("environment.json", "config.json"),  # its config marks the folder to the last
 )
 
 

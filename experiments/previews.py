@@ -29,15 +29,16 @@ def subsets_of(model: base.Model, stage: str) -> list[subsets.Subset]:
 def make(
     model: base.Model, data: source.Source, stage: str, key: types.Array, *, num_observations: int = 6
 ) -> Callable[[types.Params], np.ndarray] | None:
-    """Returns params -> picture `[H, W, 3]` in [0, 1] of a stage; None where there is nothing to see yet.
+    """Returns params -> picture `[H, W, 3]` in [0, 1] of a stage; None where there is nothing to see yet, or no example has every modality.
 
     A row is a modality. The first block shows observations, the second what is generated from all modalities, and the others what is
     generated from one.
     """
     chosen = subsets_of(model, stage)
-    if not chosen:
+    complete = np.flatnonzero(data.having(data.specs))
+    if not chosen or not len(complete):
         return None
-    part = data.complete().take(num_observations)
+    part = data.select(complete[:num_observations])
 
     @jax.jit
     def generate(params, arrays):

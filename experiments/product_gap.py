@@ -4,13 +4,14 @@
 
 An arm is a rule of `posteriors.product` with a wall; all arms share the run's joint stage, marginal, experts and divisors, and are asked of the same
 observations and codes. The arm `direct` is no product: its draws are those of the direct experts, in one subset of each size. Writes `product_gap/<arm>.json` into the run's folder (one that was killed goes on where it was), and a copy to
-`DIR/<data set>/<model>/<arm>/seed_<n>.json`. The product gap is the score of a direct expert of the same subset (`experiments.direct`), trained here,
+`DIR/<data set>/<model>/<arm>/seed_<n>.json`, by the names of the run's folder, `<data set>/<model>/seed_<n>` as `sweep` makes it. The product gap is the score of a direct expert of the same subset (`experiments.direct`), trained here,
 less the product's.
 """
 
 import dataclasses
 import functools
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -35,6 +36,7 @@ ARMS = {
     "default": {},
     "direct": {},
 }
+_SEED_OF_DIRECT = 0  # direct experts stay in the run's folder, and serve every `--seed`
 _LONG = {"num_chains": 4, "thinning": 2, "num_warmup": 100}
 
 
@@ -45,7 +47,7 @@ class Arguments:
     Attributes:
       workdir: folder of the run.
       arms: which ways.
-      seed: of all draws.
+      seed: of all draws; direct experts are trained once, whatever it is.
       num_observations: test observations behind coherence, distances, diversity and radius.
       num_samples: draws for each of them.
       num_scored: test observations behind the score.
@@ -147,7 +149,7 @@ def prepare(arguments: Arguments, config: experiment.Config, progress: writers.P
         progress.say(f"direct expert of {subsets.label(subset)}")
         whole = direct.build(config.model, model.specs, params, subset)
         trained = direct.train(
-            whole, keys.stream(key, subsets.label(subset)), data.complete(), training=config.training["experts"], folder=arguments.workdir,
+            whole, keys.stream(jax.random.key(_SEED_OF_DIRECT), subsets.label(subset)), data.complete(), training=config.training["experts"], folder=arguments.workdir,
             on_report=lambda report: progress.update(report.stage, report.step, report.num_steps, f"loss {report.loss:.4g}"),
         )  # fmt: skip
         experts[subset] = whole, trained
@@ -274,8 +276,13 @@ def _with_error(values: Any) -> dict[str, Any]:
 def _copies(arguments: Arguments, config: experiment.Config, arm: str) -> list[pathlib.Path]:
     if arguments.results is None:
         return []
-    data, model = arguments.workdir.resolve().parts[-3:-1]
-    return [arguments.results / data / model / arm / f"seed_{config.seed}.json"]
+    return [arguments.results.joinpath(*_names(arguments.workdir), arm, f"seed_{config.seed}.json")]
+
+
+def _names(workdir: pathlib.Path) -> tuple[str, ...]:
+    """Returns data set and model of a folder `<data set>/<model>/seed_<n>`, or a name of its own of any other."""
+    *_, data, model, name = ("runs", "runs", *workdir.resolve().parts[1:])
+    return (data, model) if re.fullmatch(r"seed_\d+", name) else (model, name)
 
 
 def show(found: dict[str, dict]) -> None:

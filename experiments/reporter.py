@@ -52,24 +52,21 @@ class Reporter:
             self._metrics.write(report)
         except OSError as error:  # a full disk costs rows, and the run goes on
             self.warn(f"metrics were not written: {error.strerror}")
-        for logger in self._loggers:
-            logger.write(report)
+        self._tell(lambda logger: logger.write(report))
         self._progress.update(f"stage {report.stage}", report.step, report.num_steps, f"loss {report.loss:.4g}")
 
     def on_validation(self, report: fit.Report, params: types.Params) -> None:
         """Draws what loggers show beside a validation."""
         if self._loggers and (draw := self._preview(report.stage)) is not None:
             image = draw(params)
-            for logger in self._loggers:
-                logger.picture(report.stage, report.step, image)
+            self._tell(lambda logger: logger.picture(report.stage, report.step, image))
 
     def on_resume(self, stage: str, step: int, damaged: list[str]) -> None:
         """Tells where a stage goes on, and forgets what was told of the steps that are taken again."""
         if not self._first:
             return
         self._metrics.rewind(stage, step)
-        for logger in self._loggers:
-            logger.begin(stage, step)
+        self._tell(lambda logger: logger.begin(stage, step))
         for line in damaged:
             self.warn(f"passed over: {line}")
         if step:
@@ -81,5 +78,13 @@ class Reporter:
         """Writes what is left."""
         if self._first:
             self._metrics.close()
-        for logger in self._loggers:
-            logger.close()
+        self._tell(lambda logger: logger.close())
+
+    def _tell(self, what: Callable[[loggers.Logger], None]) -> None:
+        """Tells all loggers; one that fails, for its server is down for instance, is told nothing more, and the run goes on."""
+        for logger in list(self._loggers):
+            try:
+                what(logger)
+            except Exception as error:
+                self._loggers.remove(logger)
+                self.warn(f"{type(logger).__name__} is told nothing more: {type(error).__name__}: {error}")

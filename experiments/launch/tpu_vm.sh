@@ -11,5 +11,5 @@ workdir="$4"
 gcloud compute tpus tpu-vm scp --recurse . "$name:jnf_jax" --zone "$zone" --worker=all
 gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "
   cd jnf_jax && pip install --quiet -e '.[tpu]' &&
-  python -m experiments.train '$experiment' --workdir '$workdir' --watchdog 1800
+  python -m experiments.train '$experiment' --workdir '$workdir' --distributed --watchdog 1800
 "

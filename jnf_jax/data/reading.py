@@ -108,9 +108,9 @@ def check_names(found: Mapping[str, Any], modalities: Mapping[str, Any], what: s
 
 
 def classes(values: np.ndarray) -> np.ndarray:
-    """Returns the classes `[N]` int32 of labels: whole numbers of 0 and more as they are, anything else by its place among the sorted values."""
+    """Returns the classes `[N]` int32 of labels: whole numbers of 0 and more that int32 holds as they are, anything else by its place among the sorted values."""
     values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0:
+    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() <= np.iinfo(np.int32).max:
         return values.astype(np.int32)
     return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int32)
 

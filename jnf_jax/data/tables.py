@@ -1,7 +1,7 @@
 """A table, .parquet, .csv or .tsv, read by pandas: groups of its columns are the modalities.
 
-A modality of numbers is a vector of its columns. One of words, or of booleans and categories that pandas knows as such, is one column: a category
-among the sorted words. An empty cell means that the example lacks the modality.
+A modality of numbers, or of booleans, is a vector of its columns. One of words, or of what pandas knows as categories, is one column: a category
+among the sorted words. An empty cell means that the example lacks the modality; among numbers so does a word such as NA or NaN.
 """
 
 import dataclasses
@@ -71,9 +71,19 @@ def _table(path: str):
         raise FileNotFoundError(f"Expected a table, got no file at {path!r}.")
     name, options = _READERS[ending]
     try:
-        return getattr(pandas, name)(path, **options)
+        table = getattr(pandas, name)(path, **options)
+        if name == "read_csv" and (words := [column for column in table if _is_of_words(table[column])]):
+            # pandas takes words such as None and NA for empty cells
+            again = pandas.read_csv(path, **options, usecols=words, dtype=str, keep_default_na=False, na_values=[""])
+            table = table.assign(**{column: again[column] for column in words})
+        return table
     except (ImportError, ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
         raise ValueError(f"Expected a table at {path!r}, got what pandas cannot read: {error}") from error
+
+
+def _is_of_words(column) -> bool:
+    values = column.dropna()
+    return column.dtype.kind not in "biuf" and len(values) > 0 and all(isinstance(value, str) for value in values)
 
 
 def _has_dates(column) -> bool:

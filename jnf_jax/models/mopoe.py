@@ -12,8 +12,8 @@ The last one is trained, with weights: L = - E_q(z|X)[ sum_j lambda_j log p(x_j 
 estimated by one draw of the mixture: a random subset for each example, as in the authors' code, which cuts the batch into parts.
 Only the subsets of one give MMVAE's posterior, only the full one gives MVTCAE's (or MVAE's, with the prior among the experts).
 
-Where an example lacks modalities, the subsets are those of what is there. Posteriors of a subset are its mixture, as the paper defines q for what
-is observed; the authors' and MultiVae's sampling takes the product over all of S alone (`sample_from`). Their code also adds the prior to the
+Where an example lacks modalities, the subsets are those of what is there. The paper defines q for what is observed as its mixture; the authors' and
+MultiVae's sampling takes the product over all of S alone, and so do we by default (`sample_from`). Their code also adds the prior to the
 product of all modalities; the paper's formula does not, nor do we by default (`prior_in_full`).
 """
 

@@ -38,7 +38,8 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings, or there are no such kernels.
     """
-    convolution.check_image(spec.parameter_shape, len(config.channels))
+    for shape in (spec.input_shape, spec.parameter_shape):  # counts have two parameters each
+        convolution.check_image(shape, len(config.channels))
     if config.kernel not in (3, 4):
         raise ValueError(f"Expected a kernel of 3 or 4 pixels, got {config.kernel}.")
     common = {"kernel": config.kernel, "activation": config.activation}

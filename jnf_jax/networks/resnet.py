@@ -45,7 +45,8 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings.
     """
-    convolution.check_image(spec.parameter_shape, config.num_levels)
+    for shape in (spec.input_shape, spec.parameter_shape):  # counts have two parameters each
+        convolution.check_image(shape, config.num_levels)
     return base.Networks(encoder=Encoder(config=config), decoder=Decoder(config=config, shape=spec.parameter_shape))
 
 

@@ -128,7 +128,7 @@ def _each(function: Callable, *stacked: Any, num: int) -> Any:
     A few experts are written out one by one, which runs a little faster. Many would take XLA ever longer to compile, and slow it down.
     """
     if num > _MOST_UNROLLED:
-        return jax.vmap(function)(*stacked)
+        return jax.vmap(function, axis_size=num)(*stacked)  # a flow may have no parameters, whose leaves would tell the size
     each = [function(*jax.tree.map(lambda leaf: leaf[i], stacked)) for i in range(num)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
@@ -228,18 +228,32 @@ def log_normaliser(
         key, base = xs
         start_key, key = jax.random.split(key)
         densities = functools.partial(mixture_and_product, shared, base)
-        pilots = _pilot_draws(
-            rule.flow,
-            shared.flows,
-            start_key,
-            jax.tree.map(lambda leaf: leaf[None], base),
-            -(-config.num_starts // num),
-            invert=True,
-        )[0]
-        starts = pilots.swapaxes(0, 1).reshape(-1, pilots.shape[-1])[: config.num_starts]
+        each = -(-config.num_particles // num)  # of an expert, in a pass
+        alone = jax.tree.map(lambda leaf: leaf[None], base)
+        pilots = _pilot_draws(rule.flow, shared.flows, start_key, alone, smc.NUM_PASSES * each, invert=True)[0]
+        starts = starts_of_passes(jax.random.fold_in(start_key, num), pilots, num_particles=config.num_particles)
         return smc.log_normaliser(densities, key, starts, config=config)[0]
 
     return compiling.in_batches(one, (jax.random.split(key, len(base.loc)), base), most=batch_size)
+
+
+def starts_of_passes(key: types.Array, pilots: types.Array, *, num_particles: int) -> types.Array:
+    """Returns the particles `[passes * N, D]` that the passes of sequential Monte Carlo start from: draws of the experts in turn.
+
+    Where a pass has not as many of every expert, a random one comes first: each particle is then a draw of the equal mixture, which an unbiased
+    estimate needs.
+
+    Args:
+      key: random key.
+      pilots: draws of every expert `[|S|, passes * ceil(N / |S|), D]`; each is taken once at most.
+      num_particles: N.
+    """
+    num, turns = len(pilots), jnp.arange(num_particles)
+    each = -(-num_particles // num)
+    first = jnp.zeros(smc.NUM_PASSES, int)
+    if num_particles % num:
+        first = jax.random.randint(key, first.shape, 0, num)
+    return jnp.concatenate([pilots[(first[p] + turns) % num, p * each + turns // num] for p in range(smc.NUM_PASSES)])
 
 
 def wall(z: types.Array, outside: float | None) -> types.Array:

@@ -18,6 +18,8 @@ import jax.numpy as jnp
 
 from jnf_jax import configs, types
 
+NUM_PASSES = 2
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(configs.Component):
@@ -43,11 +45,6 @@ class Config(configs.Component):
             if getattr(self, name) < 1 + (name == "num_particles"):
                 raise ValueError(f"Expected a larger {name}, got {getattr(self, name)}.")
 
-    @property
-    def num_starts(self) -> int:
-        """Number of draws of the proposal that both passes start from."""
-        return 2 * self.num_particles
-
 
 def log_normaliser(
     densities: Callable[[types.Array], tuple[types.Array, types.Array]],
@@ -62,7 +59,7 @@ def log_normaliser(
       densities: z `[D]` -> (log density of the proposal, normalised; of the target, up to the constant looked for). They are one function
         so that what they share is computed once.
       key: random key.
-      starts: exact draws of the proposal, `[num_starts, D]`.
+      starts: exact draws of the proposal, those of the first pass and those of the second, `[2 N, D]`.
       config: settings.
     """
     import blackjax

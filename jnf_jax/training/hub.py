@@ -32,7 +32,16 @@ def push_to_hub(folder: str | os.PathLike, repo: str, *, private: bool = False, 
     with _reached(repo) as library:
         api = library.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=repo, folder_path=str(folder), allow_patterns=list(FILES), commit_message=message))
+        absent = [name for name in FILES if not (pathlib.Path(folder) / name).exists()]  # those of older weights go
+        return str(
+            api.upload_folder(
+                repo_id=repo,
+                folder_path=str(folder),
+                allow_patterns=list(FILES),
+                delete_patterns=absent,
+                commit_message=message,
+            )
+        )
 
 
 def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLike | None = None) -> pathlib.Path:

@@ -28,9 +28,16 @@ def meet() -> None:
     """Returns once all processes are here; an error where one of them has died.
 
     A collective on CPUs gives up after half a minute. This waits as long as a process compiles or reads.
+
+    Raises:
+      ValueError: if JAX has several processes that were never joined.
     """
     if jax.process_count() > 1:
         client = distributed.global_state.client  # jax has no public barrier that is not a collective
+        if client is None:
+            raise ValueError(
+                f"Expected {jax.process_count()} processes joined by jax.distributed.initialize (`jnf-jax train --distributed`), got none."
+            )
         client.wait_at_barrier(f"jnf_jax meeting {next(_MEETINGS)}", timeout_in_ms=_PATIENCE)
 
 

@@ -144,6 +144,18 @@ def test_empty_cells_are_missing_modalities(tmp_path, ending):
     assert parts[0].specs["eyes"].num_categories == 3
 
 
+def test_words_that_look_like_nothing_are_words(tmp_path):
+    frame = forms.table()
+    frame["colour"] = ["None", "NA", "null"][:1] + ["red", "None"] * ((len(frame) - 1) // 2) + ["red"] * ((len(frame) - 1) % 2)
+    frame.loc[2, "colour"] = ""
+    frame["age"] = frame["age"].astype(object)
+    frame.loc[3, "age"] = "NA"  # among numbers it says that there is none
+    config = dataclasses.replace(forms.write_table(tmp_path / "table.csv", frame), incomplete=True)
+    parts = [tables.build(config, split) for split in source.SPLITS]
+    assert parts[0].specs["eyes"].labels == ("None", "red")
+    assert {name: sum(int((~part.masks[name]).sum()) for part in parts) for name in ("body", "eyes")} == {"body": 1, "eyes": 1}
+
+
 def test_a_given_spec_stands_in_for_the_one_read_off(tmp_path):
     config = forms.write_table(tmp_path / "table.csv")
     given = {"body": specs.ModalitySpec(shape=(2,), likelihood="laplace", scale=0.1)}
@@ -320,6 +332,7 @@ def test_files_of_cells_that_cannot_be_read_are_named(tmp_path):
 def test_words_are_classes_by_their_place():
     np.testing.assert_array_equal(reading.classes(np.array(["b", "a", "b"])), [1, 0, 1])
     np.testing.assert_array_equal(reading.classes(np.array([3, 7, 3])), [3, 7, 3])
+    assert len(set(reading.classes(np.array([1, 2**32 + 1, 5])))) == 3
 
 
 def test_readers_split_as_arrays_do(tmp_path):

@@ -5,7 +5,7 @@ import jax
 import pytest
 
 from experiments import cluster, experiment
-from jnf_jax.training import sharding
+from jnf_jax.training import processes, sharding
 
 
 def parsed(*arguments):
@@ -27,6 +27,21 @@ def parsed(*arguments):
 def test_flags_that_make_no_sense_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         cluster.initialize(parsed(*arguments))
+
+
+def test_jax_is_asked_for_the_others_where_nothing_tells_of_them(monkeypatch):
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *args, **options: joined.append(options))
+    cluster.initialize(parsed())
+    assert joined == []
+    cluster.initialize(parsed("--distributed"))
+    assert joined == [{"heartbeat_timeout_seconds": 60}]
+
+
+def test_processes_that_were_never_joined_are_told_apart_from_joined_ones(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="Expected 2 processes joined by"):
+        processes.meet()
 
 
 def test_one_process_joins_nobody():

@@ -146,6 +146,9 @@ def test_push_and_download_go_by_the_hub(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hub, "from_hub", from_hub)
     call(export, monkeypatch, "--workdir", run, "--output", tmp_path / "a", "--push", "me/model")
     call(download, monkeypatch, "me/model", "--output", tmp_path / "b")
+    (tmp_path / "run" / "params").mkdir(parents=True)
+    with pytest.raises(ValueError, match="--output without a run, whose files would be replaced"):
+        call(download, monkeypatch, "me/model", "--output", tmp_path / "run")
     assert "pushed: address" in capsys.readouterr().out
     np.testing.assert_array_equal(
         *[jax.tree.leaves(weights.load(tmp_path / name)[1])[0] for name in ("a", "b")],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import pytest
 from scripts import run, run_together
@@ -151,3 +152,17 @@ def test_ways_to_multiply_experts_are_compared(whole, tmp_path):
     wrong = run("product_gap", "--workdir", whole, "--arms", "publish", check=False)
     assert wrong.returncode == 2
     assert "Expected arms of" in wrong.stderr
+    run("product_gap", "--workdir", whole, "--arms", "direct", "--seed", "1", *small)  # with the direct experts that are there
+    assert json.loads((whole / "product_gap" / "direct.json").read_text())["by_subset"] != direct["by_subset"]
+
+
+def test_results_have_the_names_of_the_folder(tmp_path):
+    from experiments import product_gap
+
+    for words, names in (
+        ("polydigits/jnf/seed_0", ("polydigits", "jnf")),
+        ("runs/jnf", ("runs", "jnf")),
+        ("runs/jnf_cl", ("runs", "jnf_cl")),
+    ):
+        assert product_gap._names(tmp_path / words) == names
+    assert product_gap._names(pathlib.Path("/a")) == ("runs", "a")

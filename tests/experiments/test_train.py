@@ -10,7 +10,7 @@ import tfevents
 
 from experiments import experiment, previews, train
 from jnf_jax import ModalitySpec, configs
-from jnf_jax.data import arrays, linear_gaussian
+from jnf_jax.data import arrays, linear_gaussian, source
 from jnf_jax.models import jnf, mvae
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import dcca
@@ -23,7 +23,7 @@ CONFIG = experiment.Config(
 )
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Ends a run after its metrics were written and before its state is saved."""
 
 
@@ -74,6 +74,41 @@ def test_a_file_that_was_replaced_is_noticed(tmp_path):
         with pytest.raises(ValueError, match=message):
             train.train(config, tmp_path / "other", taken=(tmp_path / "run", None))
         assert not (tmp_path / "other").exists()
+
+
+def test_a_logger_that_fails_is_told_nothing_more_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    told = []
+
+    def fails(logger, report):
+        told.append(report.step)
+        if report.step == 4:
+            raise OSError("no space")
+
+    monkeypatch.setattr(loggers.TensorBoard, "write", fails)
+    assert train.train(CONFIG, tmp_path / "run", log=["tensorboard"]) == 0
+    assert told == [2, 4]
+    assert "TensorBoard is told nothing more: OSError: no space" in "".join(capsys.readouterr())
+
+
+def test_what_loggers_keep_goes_with_the_run(tmp_path):
+    (tmp_path / "mine.txt").write_text("")
+    for name in ("loggers.json", "mlflow.db"):
+        (tmp_path / name).write_text("{}")
+    for name in ("tensorboard", "wandb", "mlflow"):
+        (tmp_path / name / "vae").mkdir(parents=True)
+    experiment.remove(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_without_a_complete_example_there_is_no_picture():
+    specs = {name: ModalitySpec(shape=(2,)) for name in "ab"}
+    model = configs.build(mvae.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), specs)
+    rows = np.arange(6) % 2 == 0
+    data = source.Source(specs=specs, arrays=dict.fromkeys("ab", np.zeros((6, 2))), masks={"a": rows, "b": ~rows})
+    assert previews.make(model, data, "vae", jax.random.key(0)) is None
+    data = source.Source(specs=specs, arrays=dict.fromkeys("ab", np.zeros((6, 2))), masks={"a": rows})
+    picture = previews.make(model, data, "vae", jax.random.key(0))(model.init(jax.random.key(1)))
+    assert picture.shape[1] > 3 * picture.shape[0]
 
 
 def test_a_missing_package_is_told_before_anything_is_written(tmp_path, monkeypatch):

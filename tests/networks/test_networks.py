@@ -95,6 +95,12 @@ def test_what_is_no_image_is_refused(config, shape, message):
         configs.build(config, specs.ModalitySpec(shape=shape))
 
 
+@pytest.mark.parametrize("config", [conv.Config(channels=(4,)), resnet.Config(num_levels=1)])
+def test_a_table_of_counts_is_no_image(config):
+    with pytest.raises(ValueError, match="image modality"):
+        configs.build(config, specs.ModalitySpec(shape=(8, 8), likelihood="negative_binomial", library=10.0))
+
+
 @pytest.mark.parametrize("transform", base.SCALE_TRANSFORMS)
 def test_scales_are_positive_and_one_at_zero(transform):
     scale = base.positive(jnp.linspace(-50, 50, 101), transform)

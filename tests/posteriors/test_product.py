@@ -340,3 +340,31 @@ def test_a_product_of_eight_is_no_longer_a_program_than_one_of_four():
 
     assert program(2) < program(4)
     assert program(16) < program(4)
+
+
+def test_many_gaussian_experts_without_a_flow_multiply():
+    num = product._MOST_UNROLLED + 1
+    keys = jax.random.split(jax.random.key(0), 3)
+    base = types.Gaussian(jax.random.normal(keys[0], (num, 2)), jnp.exp(jax.random.normal(keys[1], (num, 2))))
+    z = jax.random.normal(keys[2], (2,))
+    found = product.log_density(
+        product.Rule(kind="prior", flow=identity.build(identity.Config(), 2)), product.Shared({}), base, z
+    )
+    experts = jax.scipy.stats.norm.logpdf(z, base.loc, base.scale).sum()
+    np.testing.assert_allclose(found, experts - (num - 1) * jax.scipy.stats.norm.logpdf(z).sum(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("num", [3, 4, 7])
+def test_every_particle_starts_at_each_expert_equally_often(num):
+    particles, repeats = 10, 600
+    pilots = jnp.arange(num * 2 * -(-particles // num)).reshape(num, -1, 1)  # draws of expert j are told by their numbers
+    starts = jax.vmap(lambda key: product.starts_of_passes(key, pilots, num_particles=particles))(
+        jax.random.split(jax.random.key(0), repeats)
+    )[..., 0]
+    assert all(len(set(row)) == 2 * particles for row in np.asarray(starts).tolist())  # none is taken twice
+    share = np.stack([(starts // pilots.shape[1] == expert).mean(0) for expert in range(num)])  # [num, 2 N]
+    tolerance = 5 * np.sqrt(1 / num * (1 - 1 / num) / repeats)
+    assert np.abs(share - 1 / num).max() < tolerance
+    many = product.starts_of_passes(jax.random.key(0), jnp.arange(2 * num * 2).reshape(num, -1, 1), num_particles=2 * num)
+    turns = np.tile(np.arange(num), 4)
+    np.testing.assert_array_equal(many[:, 0] // 4, turns)  # as many of each: in turn

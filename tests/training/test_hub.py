@@ -38,6 +38,9 @@ def remote(tmp_path, monkeypatch):
 
         def upload_folder(self, **options):
             inspect.signature(real[0].upload_folder).bind(self, **options)
+            for pattern in options["delete_patterns"]:
+                for path in (root / options["repo_id"]).glob(pattern):
+                    path.unlink()
             copy(pathlib.Path(options["folder_path"]), root / options["repo_id"], options["allow_patterns"])
             return f"https://huggingface.co/{options['repo_id']}/commit/1"
 
@@ -76,6 +79,16 @@ def test_there_and_back(remote, folder, tmp_path):
         _, params = weights.load(hub.from_hub("me/model", folder=target))
         assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, expected))
     assert (tmp_path / "here" / "README.md").exists()
+
+
+def test_an_evaluation_of_older_weights_goes(remote, folder):
+    (folder / "evaluation.json").write_text("{}")
+    hub.push_to_hub(folder, "me/model")
+    (remote / "me/model" / "theirs.txt").write_text("")
+    assert (remote / "me/model" / "evaluation.json").exists()
+    (folder / "evaluation.json").unlink()
+    hub.push_to_hub(folder, "me/model")
+    assert {p.name for p in (remote / "me/model").iterdir()} == {weights.MODEL, weights.WEIGHTS, "theirs.txt"}
 
 
 def test_nothing_but_the_known_files_comes_down(remote, folder, tmp_path):
