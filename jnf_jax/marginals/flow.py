@@ -35,7 +35,9 @@ def build(config: Config, dim: int) -> base.Marginal:
 
     def init(key):
         keys = jax.random.split(key)
-        return {"mixture": bottom.init(keys[0]), "flow": bijection.init(keys[1])}
+        start = bottom.init(keys[0])
+        apart = jax.random.normal(keys[0], start["loc"].shape)  # equal components would have equal gradients
+        return {"mixture": start | {"loc": apart}, "flow": bijection.init(keys[1])}
 
     def log_density(params, z):
         u, log_det = bijection.forward(params["flow"], z)
