@@ -154,7 +154,7 @@ def baseline_with_private_codes(config: experiment.Config, model: type[configs.C
       **options: fields of it where it differs.
     """
     half = config.model.latent_dim // 2
-    return baseline(config, model, latent_dim=half, private_dim=half, **options)
+    return baseline(config, model, **{"latent_dim": half, "private_dim": half, **options})
 
 
 def incomplete(config: experiment.Config, *, fraction: float, complete_only: bool = False) -> experiment.Config:

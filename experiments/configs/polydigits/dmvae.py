@@ -2,11 +2,12 @@
 
 python -m experiments.train polydigits/dmvae --workdir runs/dmvae
 
-The shared and a private code have half of the latent dimensions each, so that decoders see as many as the others'.
+The shared code has half of the latent dimensions, a private one 4, and both have JNF's beta. With half of them each and a private_beta of 1 the shared code
+stayed empty on polydigits (coherence .12).
 """
 
 from experiments.configs import published
 from experiments.configs.polydigits import jnf
 from jnf_jax.models import dmvae
 
-CONFIG = published.baseline_with_private_codes(jnf.CONFIG, dmvae.Config)
+CONFIG = published.baseline_with_private_codes(jnf.CONFIG, dmvae.Config, private_dim=4, private_beta=jnf.CONFIG.model.beta)
