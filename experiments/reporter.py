@@ -85,6 +85,6 @@ class Reporter:
         for logger in list(self._loggers):
             try:
                 what(logger)
-            except Exception as error:
+            except Exception as error:  # each library has kinds of its own
                 self._loggers.remove(logger)
                 self.warn(f"{type(logger).__name__} is told nothing more: {type(error).__name__}: {error}")

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Literal
 
 import tyro
@@ -150,30 +150,40 @@ def run(*commands: list[str], with_parent: bool = False) -> None:
     begin = on_ray.end_with_parent if with_parent else None
     for command in commands:
         print(" ".join(command), flush=True)
-        process = subprocess.Popen([sys.executable, "-m", "jnf_jax_experiments", *command], preexec_fn=begin)
-        with _passing_signals_to(process) as received:
+        with _passing_signals_to([sys.executable, "-m", "jnf_jax_experiments", *command], begin) as (process, received):
             code = process.wait()
         if received or code:
             raise subprocess.CalledProcessError(stopping.INTERRUPTED if received else code, command)
 
 
 @contextlib.contextmanager
-def _passing_signals_to(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Yields the signals that come, and passes SIGTERM on, and any after the first."""
+def _passing_signals_to(command: list[str], begin: Callable[[], None] | None) -> Iterator[tuple[subprocess.Popen, list[int]]]:
+    """Starts a process; yields it and the signals that come. SIGTERM is passed on, and any signal after the first."""
+    started: list[subprocess.Popen] = []
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # which alone can listen
-        yield received
-        return
+
+    def pass_on():
+        if signal.SIGTERM in received or len(received) > 1:
+            for process in started:
+                process.terminate()
 
     def receive(number, frame):
         del frame
         received.append(number)
-        if number == signal.SIGTERM or len(received) > 1:
-            process.terminate()
+        pass_on()
+
+    def start():
+        started.append(subprocess.Popen(command, preexec_fn=begin))
+        pass_on()  # of what came meanwhile
+        return started[0], received
+
+    if threading.current_thread() is not threading.main_thread():  # which alone can listen
+        yield start()
+        return
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield received
+        yield start()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -41,6 +41,7 @@ def standard(dim: int) -> Codes:
     return Codes(np.zeros(dim), np.eye(dim))
 
 
+ROTATION = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
 MARGINAL = mixture.build(mixture.Config(num_components=(1,)), 1)  # its density takes its dimension from its parameters
 
 

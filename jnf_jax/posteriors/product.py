@@ -249,7 +249,7 @@ def starts_of_passes(key: types.Array, pilots: types.Array, *, num_particles: in
       num_particles: N.
     """
     num, turns = len(pilots), jnp.arange(num_particles)
-    each = -(-num_particles // num)
+    each = pilots.shape[1] // smc.NUM_PASSES
     first = jnp.zeros(smc.NUM_PASSES, int)
     if num_particles % num:
         first = jax.random.randint(key, first.shape, 0, num)
