@@ -34,8 +34,8 @@ def blocks(path, language):
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=label)
-def test_examples_run(path, tmp_path, monkeypatch):
-    """The blocks of a page, one after the other, each stage of training cut to one call."""
+def test_examples_run(path, tmp_path, monkeypatch, capsys):
+    """The blocks of a page, one after the other, each stage of training cut to one call; a shape or a word told behind a print is what it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fit.Config, "num_calls", property(lambda config: 1))
     monkeypatch.setitem(sys.modules, "example", type(sys)("example"))
@@ -43,6 +43,8 @@ def test_examples_run(path, tmp_path, monkeypatch):
     with jax.enable_x64(False):
         for block in blocks(path, "python"):
             exec(compile(block, label(path), "exec"), names)
+            told = re.findall(r"^print\(.*\)  # (\([\d, ]+\)|\w+)(?=:|$)", block, flags=re.MULTILINE)
+            assert set(told) <= set(capsys.readouterr().out.splitlines())
 
 
 def commands(path):
