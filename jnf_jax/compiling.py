@@ -11,6 +11,9 @@ A program that runs once is not worth optimising: initial parameters of four mod
 (seconds of a CPU; their values agree to rounding). XLA writes out a function wherever it is called, so a network's parameters have a program of
 their own, and networks of one form share it (`networks.base.init`).
 
+XLA orders a program's operations so that some can run side by side. A training step's fill every core anyway, and in XLA's other order
+it runs faster (`docs/results/speed-tried.md`).
+
 What the environment variable XLA_FLAGS says goes before.
 """
 
@@ -30,6 +33,7 @@ import jax.numpy as jnp
 from jnf_jax import cache
 
 _FOR_SMALL_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_optimization_level": 1}
+_FOR_TRAINING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 _FOR_ONE_RUN = {"xla_backend_optimization_level": 0}
 _PIECE = 128  # examples
 _LEAST_SECONDS = 0.1  # of compilation, for a program to be kept
@@ -72,6 +76,12 @@ def once(function: Callable) -> Callable:
         return result
 
     return call
+
+
+def for_training(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Returns the program of training steps, its operations in the order that suits them where XLA can be told so."""
+    with trimming():
+        return lowered.compile(compiler_options=_chosen(_FOR_TRAINING))
 
 
 @contextlib.contextmanager
@@ -165,13 +175,16 @@ def _with_options(function: Callable, compiler_options: Mapping, options: Mappin
 
     @functools.cache
     def tuned():
-        chosen = {
-            name: value for name, value in compiler_options.items() if f"--{name}=" not in os.environ.get("XLA_FLAGS", "")
-        }
-        known = _understood(tuple(chosen.items()))
-        return jax.jit(function, compiler_options=chosen, **options) if known else plain
+        chosen = _chosen(compiler_options)
+        return jax.jit(function, compiler_options=chosen, **options) if chosen else plain
 
     return plain, tuned
+
+
+def _chosen(compiler_options: Mapping) -> dict | None:
+    """Returns the options that XLA_FLAGS does not set; None where this XLA does not know them."""
+    chosen = {name: value for name, value in compiler_options.items() if f"--{name}=" not in os.environ.get("XLA_FLAGS", "")}
+    return chosen if _understood(tuple(chosen.items())) else None
 
 
 def _is_traced(arguments: Any) -> bool:

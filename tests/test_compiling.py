@@ -118,6 +118,20 @@ def test_an_xla_that_does_not_know_the_option_is_left_alone(monkeypatch, options
     monkeypatch.setattr(compiling, "_FOR_SMALL_PRODUCTS", options)
     assert float(compiling.jit(lambda x: x + 1)(jnp.ones(()))) == 2
     assert compiling._understood(tuple(options.items())) == (not options)
+    monkeypatch.setattr(compiling, "_FOR_TRAINING", options)
+    assert float(compiling.for_training(jax.jit(lambda x: x + 1).lower(jnp.ones(())))(jnp.ones(()))) == 2
+
+
+def test_training_steps_are_ordered_otherwise_where_xla_can_be_told_so():
+    def layers(x, y):
+        return [jnp.tanh(x @ y), jnp.tanh(y @ x), jnp.tanh(x.T @ y), jnp.tanh(x @ y.T)]
+
+    lowered = jax.jit(lambda x, y: jnp.stack([a @ b for a, b in zip(layers(x, y), layers(y, x), strict=True)]).sum(0)).lower(
+        *jnp.ones((2, 64, 64))
+    )
+    if not compiling._understood(tuple(compiling._FOR_TRAINING.items())):
+        pytest.skip("This XLA has no such order to choose.")
+    assert compiling.for_training(lowered).as_text() != lowered.compile().as_text()
 
 
 CACHED = """

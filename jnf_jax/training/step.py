@@ -108,8 +108,7 @@ def compiled_first(call: TrainCall) -> TrainCall:
         arguments = (state, frozen, key, data, num)
         told = num is not None
         if told not in programs:
-            with compiling.trimming():
-                programs[told] = call.lower(*arguments).compile()
+            programs[told] = compiling.for_training(call.lower(*arguments))
             processes.meet()
         return programs[told](*arguments)
 
