@@ -16,7 +16,7 @@ def by_moments(u: np.ndarray, widest: np.ndarray) -> product.Divisors:
     """Returns the Gaussian of the moments of `u` `[N, D]`, made no narrower than `widest` `[D]` in any direction.
 
     With A = diag(1/widest) Cov(u) diag(1/widest), eigenvalues of A below 1 are set to 1. Then C_j - diag(sigma^2) is positive semi-definite for
-    every sigma <= widest, and N(u; mu, sigma^2) / N(u; c_j, C_j) is bounded.
+    every sigma <= widest. N(u; mu, sigma^2) / N(u; c_j, C_j) is bounded for sigma < widest, and grows exponentially at most for sigma = widest.
     """
     scale = np.asarray(widest, np.float64)
     scaled = np.asarray(u, np.float64) / scale

@@ -9,14 +9,15 @@ m a density of the codes, m_j what the expert j takes it for. All rules but the 
 
     m_j(z) = N(f_j(z); c_j, C_j) |det df_j/dz|.
 
-The Jacobians cancel in q_j / m_j, and since C_j is no narrower than any sigma_j^2 the ratio is bounded. What the rules take for m:
+The Jacobians cancel in q_j / m_j. C_j is no narrower than any sigma_j^2, so the ratio is bounded, or grows exponentially
+at most where the two are as wide. What the rules take for m:
 
     `marginal`   a density fitted to the codes (`marginals`). It keeps clusters apart, and is too narrow within them: experts say that again.
     `geometric`  the geometric mean of the m_j observed. It is broad and has no clusters.
     `pooled`     the geometric mean of these two. It scores best.
     `prior`      m = m_j = N(0, I): the published product, prod_j q_j(z | x_j) / p(z)^(|S| - 1). It is right where codes follow the prior,
-                 and improper where experts are too wide. The others are proper by construction: a bounded function times (roots of)
-                 normalised densities.
+                 and improper where experts are too wide. The others are proper: m is made of (roots of) normalised densities with the
+                 tails of Gaussians, which no ratio outgrows.
 """
 
 import dataclasses

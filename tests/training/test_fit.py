@@ -160,8 +160,8 @@ def test_one_compilation_a_stage_and_no_transfer_within_a_call():
             compiled.append(args)
             return self
 
-        def compile(self):
-            program = self.call.lower(*compiled[-1]).compile()
+        def compile(self, **options):
+            program = self.call.lower(*compiled[-1]).compile(**options)
 
             def guarded(*args):
                 with jax.transfer_guard("disallow"):
