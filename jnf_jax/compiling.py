@@ -36,7 +36,7 @@ _FOR_SMALL_PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_backend_
 _FOR_TRAINING = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 _FOR_ONE_RUN = {"xla_backend_optimization_level": 0}
 _PIECE = 128  # examples
-_LEAST_SECONDS = 0.1  # of compilation, for a program to be kept
+_LEAST_SECONDS = 0.02  # of compilation, for a program to be kept
 _WORTH_TRIMMING = 2.0  # seconds of compilation
 
 
