@@ -87,13 +87,13 @@ def show(arguments: Arguments) -> None:
 
 def draw(groups: Sequence[report.Group]) -> plt.Figure:
     """Returns coherence by the number of observed modalities, and against Fréchet distance where it was measured."""
-    measured = [g for g in groups if any("frechet" in run.evaluation for run in g.runs)]
-    width = 5.2 * (1 + bool(measured)) + 1.6  # a legend stands beside the axes, where it hides no curve
-    figure, axes = plt.subplots(1, 1 + bool(measured), figsize=(width, 4), squeeze=False, layout="constrained")
+    measured = any("frechet" in run.evaluation for group in groups for run in group.runs)
+    width = 5.2 * (1 + measured) + 1.6  # a legend stands beside the axes, where it hides no curve
+    figure, axes = plt.subplots(1, 1 + measured, figsize=(width, 4), squeeze=False, layout="constrained")
     report.draw_coherence(axes[0][0], groups)
     figure.legend(loc="outside right upper", fontsize=8)
     if measured:
-        report.draw_frechet(axes[0][1], measured)
+        report.draw_frechet(axes[0][1], groups)  # all of them, each in its colour of the first axes
     return figure
 
 

@@ -118,7 +118,9 @@ def self_reconstruction(
     real = np.asarray(distributions.canonical(spec, test.arrays[modality]))
     with writers.Progress() as progress:
         judges, judge_params = classifier_cache.trained(runs[0].config, data, progress)
-    mean = np.asarray(distributions.canonical(spec, data["train"].arrays[modality][:5_000])).mean(0)
+    mean = np.asarray(
+        distributions.canonical(spec, data["train"].arrays[modality][data["train"].having((modality,))][:5_000])
+    ).mean(0)
     result: dict = {
         "modality": modality,
         "num_observations": len(test),

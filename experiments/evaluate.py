@@ -96,16 +96,22 @@ def main() -> int:
         else:
             known, parts_path = result, path.with_suffix(".parts.json")
             result = evaluate(arguments, config, parts_path)
-            same_weights = known.get("weights") in (None, result["weights"])
-            if same_weights and (long := known.get("hmc", {}).get("long_chains")) is not None:
-                result["hmc"]["long_chains"] = long
-            if same_weights and "fid" in known and known.get("split", "test") == arguments.split:
-                result.setdefault("fid", known["fid"])
+            _take_over(result, known)
             files.write_json(path, result)
             parts_path.unlink(missing_ok=True)
     tables.show(result)
     print(f"written: {path}")
     return 0
+
+
+def _take_over(result: dict, known: Mapping[str, Any]) -> None:
+    """Adds to an evaluation what an earlier one of the same weights has beside it: long chains, and the FID of the same split."""
+    same = lambda part: part.get("weights") in (None, result["weights"])
+    long = known.get("hmc", {}).get("long_chains")
+    if same(known) and long is not None and same(long):
+        result["hmc"]["long_chains"] = long
+    if same(known) and "fid" in known and known.get("split", "test") == result["split"]:
+        result.setdefault("fid", known["fid"])
 
 
 def _asked(arguments: Arguments) -> dict:

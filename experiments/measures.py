@@ -276,11 +276,13 @@ def _frechet(run: Run, distances: Mapping[subsets.Subset, Mapping[str, Mapping[s
 def _diversity(run: Run, z: Any, targets) -> dict[str, float]:
     few = codes_lib.take(z, np.s_[:, :_MOST_FOR_DIVERSITY])
     images = coherence.as_data(run.model, run.model.decode(run.params, few))
+    # categories have no distances but those of one-hot vectors
+    seen = lambda name, x: np.asarray(distributions.network_input(run.model.specs[name], x))
     found = {
         name: diversity.diversity(
-            np.asarray(images[name]).swapaxes(0, 1),
+            seen(name, images[name]).swapaxes(0, 1),
             run.test.labels[:_MOST_FOR_DIVERSITY],
-            np.asarray(distributions.canonical(run.model.specs[name], run.test.arrays[name])),
+            seen(name, run.test.arrays[name]),
             run.test.labels,
         )
         for name in targets

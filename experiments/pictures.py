@@ -182,7 +182,7 @@ def _channels(x: np.ndarray) -> np.ndarray:
     """Returns an array as `[H, W, 3]`: grey where it has two axes, else its further axes in columns beside each other."""
     if x.ndim == 3 and x.shape[-1] == 3:
         return x
-    x = x.reshape(x.shape[0], -1, 1)
+    x = (np.moveaxis(x, -1, 1) if x.ndim == 3 else x).reshape(x.shape[0], -1, 1)
     return np.broadcast_to(x, (*x.shape[:2], 3))
 
 

@@ -82,7 +82,7 @@ def main() -> int:
         raise ValueError(f"Expected arms of {sorted(ARMS)}, got {sorted(unknown)}.")
     counts = [field.name for field in dataclasses.fields(arguments) if field.name.startswith("num_")]
     experiment.check_counts(arguments, *counts, "chain_draws")
-    experiment.check_counts(arguments, "num_observations", "num_scored", least=2)
+    experiment.check_counts(arguments, "num_observations", "num_scored", "num_samples", least=2)
     if "direct" in arguments.arms and not arguments.direct:
         raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
     config = experiment.load(arguments.workdir)
@@ -234,7 +234,13 @@ def summary(by_subset: dict[subsets.Subset, dict], shared: Shared) -> dict[str, 
     sizes = sorted({len(subset) for subset in by_subset})
     of = lambda size, what: [found[what] for subset, found in by_subset.items() if len(subset) == size]
     mean = lambda size, what: float(np.mean(of(size, what)))
-    targets = lambda size, pick: float(np.mean([v for found in of(size, pick[0]) for v in pick[1](found)]))
+    every = lambda founds, values=dict.values: [v for found in founds for v in values(found)]
+
+    def targets(what, values=dict.values):  # judges that are rules have no features, and classes may fix a modality
+        by_size = {str(n): every(of(n, what), values) for n in sizes}
+        return {"by_size": {n: float(np.mean(found)) for n, found in by_size.items() if found}}
+
+    diversities = every(found["diversity"] for found in by_subset.values())
     scores = shared.direct_score
     gaps = {len(s): scores[s] - np.asarray(by_subset[s]["score"]) for s in scores if s in by_subset}
     return {
@@ -244,9 +250,9 @@ def summary(by_subset: dict[subsets.Subset, dict], shared: Shared) -> dict[str, 
         "radius_ratio": {"by_size": {str(n): mean(n, "radius_ratio") for n in sizes}},
         "two_sample_accuracy": {"by_size": {str(n): mean(n, "two_sample_accuracy") for n in sizes}},
         "rhat_share_below": _rhat_shares([found["rhat"] for found in by_subset.values() if found["rhat"]]),
-        "coherence": {"by_size": {str(n): targets(n, ("coherence", dict.values)) for n in sizes}},
-        "frechet": {"by_size": {str(n): targets(n, ("frechet", lambda f: [d["distance"] for d in f.values()])) for n in sizes}},
-        "diversity": float(np.mean([v for found in by_subset.values() for v in found["diversity"].values()])),
+        "coherence": targets("coherence"),
+        "frechet": targets("frechet", lambda found: [distances["distance"] for distances in found.values()]),
+        **({"diversity": float(np.mean(diversities))} if diversities else {}),
         "by_subset": {subsets.label(subset): found for subset, found in by_subset.items()},
     }
 
@@ -260,7 +266,7 @@ def _rhat_shares(by_subset: list[list[float]]) -> dict[str, float] | None:
         "threshold": evaluate.LONG_RHAT,
         "mean": float(np.mean(below)),
         "smallest": float(min(below)),
-        "largest_rhat": max(max(values) for values in by_subset),
+        "largest_rhat": float(np.max(np.concatenate(by_subset))),
     }
 
 
@@ -304,7 +310,8 @@ def show(found: dict[str, dict]) -> None:
         of = lambda name, digits: numbers(result[name]["by_size"], digits)
         table.add_row(
             arm, of("score", 2), of("gap", 2), of("radius_ratio", 2), of("coherence", 3), of("frechet", 1),
-            f"{result['diversity']:.2f}", f"{result['rhat_share_below']['mean']:.3f}" if result["rhat_share_below"] else "",
+            f"{result['diversity']:.2f}" if "diversity" in result else "",
+            f"{result['rhat_share_below']['mean']:.3f}" if result["rhat_share_below"] else "",
         )  # fmt: skip
     rich.console.Console().print(table)
 

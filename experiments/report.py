@@ -205,17 +205,18 @@ def page(groups: Sequence[Group]) -> str:
 
 
 def _counts(groups: Sequence[Group]) -> str:
-    evaluation = groups[0].runs[0].evaluation
-    counts = sorted({run.evaluation.get("num_observations", 0) for group in groups for run in group.runs})
+    evaluations = [run.evaluation for group in groups for run in group.runs]
+    counts = sorted({evaluation.get("num_observations", 0) for evaluation in evaluations})
     text = f"± is the standard deviation over seeds. Test observations: {', '.join(map(str, counts))}."
-    if "frechet" in evaluation:
-        part = evaluation["frechet"]
-        text += (
-            f" Fréchet distances: features of {part['features']}; {part['num_generated']} generated, {part['num_real']} real."
-        )
-    if "fid" in evaluation:
-        part = evaluation["fid"]
-        text += f" FID: Inception-v3, {part['modality']}; {part['num_generated']} generated, {part['num_real']} real."
+
+    def each(what, told):  # runs may differ, and are then not to be compared
+        return " or ".join(dict.fromkeys(told(evaluation[what]) for evaluation in evaluations if what in evaluation))
+
+    images = lambda part: f"{part['num_generated']} generated, {part['num_real']} real"
+    if distances := each("frechet", lambda part: f"features of {part['features']}; {images(part)}"):
+        text += f" Fréchet distances: {distances}."
+    if distances := each("fid", lambda part: f"Inception-v3, {part['modality']}; {images(part)}"):
+        text += f" FID: {distances}."
     return pages.note(text)
 
 

@@ -53,7 +53,8 @@ def _distances(console: rich.console.Console, result: dict) -> None:
         part = result["frechet"]
         title = f"Fréchet distance in the classifiers' features ({part['num_generated']} generated, {part['num_real']} real)"
         rows = [
-            [f"from {size}", *(f"{part[k]['by_size'][size]:.1f}" for k in _kinds(part))] for size in part["distance"]["by_size"]
+            [f"from {size}", *(number(part[k]["by_size"].get(size), ".1f") for k in _kinds(part))]
+            for size in part["distance"]["by_size"]
         ]
         _print(console, title, ["", *_kinds(part)], rows)
     if "fid" in result:

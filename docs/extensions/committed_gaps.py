@@ -123,14 +123,17 @@ def _error(entry: dict) -> str:
 
 
 def _sizes(found: Sequence[dict], name: str, form: str) -> str:
-    """Returns the means over runs that have a size, each with its standard error over observations where the runs have one."""
+    """Returns the means over runs that have a size, each with its standard error over observations where the runs have one.
+
+    All seeds see the same observations: each observation's mean over seeds comes first.
+    """
 
     def cell(size: str) -> str:
         entries = [f[name]["by_size"][size] for f in found if size in f[name]["by_size"]]
         if not isinstance(entries[0], dict):
             return format(sum(entries) / len(entries), form)
-        error = sum(entry["standard_error"] ** 2 for entry in entries) ** 0.5 / len(entries)
-        return f"{sum(entry['mean'] for entry in entries) / len(entries):{form}} ± {error:{form}}"
+        means = [statistics.mean(values) for values in zip(*(entry["values"] for entry in entries), strict=True)]
+        return f"{statistics.mean(means):{form}} ± {statistics.stdev(means) / len(means) ** 0.5:{form}}"
 
     return " / ".join(cell(size) for size in dict.fromkeys(size for f in found for size in f[name]["by_size"]))
 

@@ -29,14 +29,16 @@ def rows(num: int, config: Division, *, test: np.ndarray | None = None) -> dict[
     Args:
       num: number of examples.
       config: the seed and the fractions.
-      test: numbers of the examples that are kept for testing, whatever `test_fraction` says; None: they are drawn too.
+      test: numbers of the examples that are kept for testing, whatever `test_fraction` says; None: they are drawn too. They are mixed as well:
+        an evaluation takes the first ones, and published test examples may be sorted by class.
 
     Raises:
       ValueError: if there are too few examples for three parts.
     """
     order = np.random.default_rng(config.seed).permutation(num)
     if test is not None:
-        order = np.concatenate([order[~np.isin(order, test)], test])
+        kept = np.isin(order, test)
+        order = np.concatenate([order[~kept], order[kept]])
     counts = [round(config.validation_fraction * num), round(config.test_fraction * num) if test is None else len(test)]
     if min(counts) < 1 or sum(counts) >= num:
         raise ValueError(

@@ -108,7 +108,7 @@ def as_batch(data: source.Source) -> dict[str, Any]:
 class Judged(NamedTuple):
     """What a classifier sees in examples of its modality."""
 
-    classes: np.ndarray  # [N]
+    classes: np.ndarray  # [N]; -1 where its output is not finite
     features: np.ndarray  # [N, F]
 
 
@@ -119,5 +119,7 @@ def judged(classifiers: Classifiers, params: types.Params, name: str, x: Any, *,
     for start in range(0, num, batch_size):
         rows = np.arange(start, start + min(batch_size, num)) % num
         logits, features = classifiers.judge(params, name, x[rows])
-        parts.append((np.asarray(logits).argmax(-1), np.asarray(features)))
+        logits = np.asarray(logits)
+        classes = np.where(np.isfinite(logits).all(-1), logits.argmax(-1), -1)
+        parts.append((classes, np.asarray(features)))
     return Judged(*(np.concatenate(part)[:num] for part in zip(*parts, strict=True)))

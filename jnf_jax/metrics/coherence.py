@@ -94,6 +94,6 @@ def by_size(by_subset: Mapping[subsets.Subset, Mapping[str, float]]) -> dict[int
 
 
 def joint(predicted: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> float:
-    """Returns the share of draws to which every modality's classifier gives the same class."""
+    """Returns the share of draws to which every modality's classifier gives the same class; -1 is none."""
     classes = np.stack(list(predicted.values()) if isinstance(predicted, Mapping) else list(predicted))
-    return float((classes == classes[0]).all(axis=0).mean())
+    return float(((classes == classes[0]) & (classes >= 0)).all(axis=0).mean())

@@ -67,5 +67,7 @@ def two_sample_accuracy(codes: np.ndarray, draws: np.ndarray, *, seed: int = 0) 
     half = len(codes) // 2
     train, test = (np.concatenate([codes[part], draws[part]]) for part in (slice(half), slice(half, None)))
     labels = lambda rows: np.repeat([0, 1], len(rows) // 2)
-    judge = sklearn.ensemble.HistGradientBoostingClassifier(max_iter=50, random_state=seed).fit(train, labels(train))
+    judge = sklearn.ensemble.HistGradientBoostingClassifier(
+        max_iter=50, min_samples_leaf=min(20, max(1, len(train) // 10)), random_state=seed
+    ).fit(train, labels(train))
     return float(judge.score(test, labels(test)))

@@ -27,14 +27,15 @@ class Config(configs.Component):
 
     Attributes:
       num_particles: N, of each pass.
-      num_temperatures: steps from the proposal to the target, quadratically spaced.
+      num_temperatures: steps from the proposal to the target, quadratically spaced; None: 24 in 24 dimensions and fewer, two more for
+        each further one. In 64 and 128 dimensions log Z of four Gaussian experts was .7 and 1.6 too low with 24, and .2 with two for each.
       num_leapfrog_steps: of the one move at each temperature.
       step_size: the first leapfrog step size, in units of the particles' standard deviation.
       target_acceptance: acceptance probability that the step size follows.
     """
 
     num_particles: int = 80
-    num_temperatures: int = 24
+    num_temperatures: int | None = None
     num_leapfrog_steps: int = 5
     step_size: float = 0.3
     target_acceptance: float = 0.75
@@ -42,7 +43,7 @@ class Config(configs.Component):
     def __post_init__(self):
         super().__post_init__()
         for name in ("num_particles", "num_temperatures", "num_leapfrog_steps"):
-            if getattr(self, name) < 1 + (name == "num_particles"):
+            if getattr(self, name) is not None and getattr(self, name) < 1 + (name == "num_particles"):
                 raise ValueError(f"Expected a larger {name}, got {getattr(self, name)}.")
 
 
@@ -67,7 +68,7 @@ def log_normaliser(
 
     move = functools.partial(_move, blackjax.hmc.build_kernel(), config.num_leapfrog_steps)
     update = from_mcmc.build_kernel(move, blackjax.hmc.init, resampling.systematic)
-    num, each = config.num_temperatures, config.num_particles
+    num, each = config.num_temperatures or max(24, 2 * starts.shape[-1] - 24), config.num_particles
     temperatures = (jnp.arange(num + 1, dtype=starts.dtype) / num) ** 2
     weights = jnp.full(each, 1 / each, starts.dtype)
     zero = jnp.zeros((), starts.dtype)

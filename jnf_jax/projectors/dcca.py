@@ -77,7 +77,7 @@ def correlations(a: types.Array, b: types.Array, *, regularisation: float, there
       a: `[B, K]`.
       b: `[B, K]`.
       regularisation: r, added to the diagonals of both covariances.
-      there: `[B]` bool, the examples that have both; None: all of them.
+      there: `[B]` bool, the examples that have both; None: all of them. With no more of them than dimensions the correlations are 0.
 
     Raises:
       ValueError: if there are no more examples than dimensions: every correlation of such a batch is 1.
@@ -87,11 +87,11 @@ def correlations(a: types.Array, b: types.Array, *, regularisation: float, there
         raise ValueError(f"Expected a batch of more than {dim} examples for {dim} correlations, got {num}.")
     a, b = (x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (a, b))
     weight = (jnp.ones(num, bool) if there is None else there)[:, None]
-    count = jnp.maximum(weight.sum(), 2)
-    a, b = (jnp.where(weight, x - jnp.where(weight, x, 0).sum(0) / count, 0) for x in (a, b))
+    count = weight.sum()
+    a, b = (jnp.where(weight, x - jnp.where(weight, x, 0).sum(0) / jnp.maximum(count, 1), 0) for x in (a, b))
     ridge = regularisation * jnp.eye(dim, dtype=a.dtype)
-    product = lambda x, y: jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST) / (count - 1)
+    product = lambda x, y: jnp.matmul(x.T, y, precision=jax.lax.Precision.HIGHEST) / jnp.maximum(count - 1, 1)
     first, second = (jnp.linalg.cholesky(product(x, x) + ridge) for x in (a, b))
     solve = lambda root, x: jax.scipy.linalg.solve_triangular(root, x, lower=True)
     whitened = solve(second, solve(first, product(a, b)).T)
-    return jnp.linalg.svd(whitened, compute_uv=False)
+    return jnp.where(count > dim, jnp.linalg.svd(whitened, compute_uv=False), 0)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from experiments import compare, experiment, sweep
+from experiments import compare, experiment, report, sweep
 from jnf_jax import configs
 
 
@@ -42,6 +42,25 @@ def test_baselines_have_the_networks_and_the_budget_of_jnf():
         dims = theirs.model.latent_dim + getattr(theirs.model, "private_dim", 0)
         assert dims == ours.model.latent_dim
         assert sum(t.num_steps for t in theirs.training.values()) == sum(t.num_steps for t in ours.training.values())
+
+
+def test_a_model_has_one_colour_in_both_panels_and_every_count_is_told(tmp_path):
+    folders = [tmp_path / model for model in ("mvae", "mmvae", "jmvae")]
+    for folder in folders:
+        fake(folder, experiment.find(f"polydigits/{folder.name}"), 0.5)
+    for folder, change in ((folders[0], {"frechet": None}), (folders[2], {"num_generated": 1_000})):
+        found = json.loads((folder / "evaluation.json").read_text())
+        found.update({key: value for key, value in change.items() if value is None})
+        found = {key: value for key, value in found.items() if value is not None}
+        found.get("frechet", {}).update({key: value for key, value in change.items() if value is not None})
+        (folder / "evaluation.json").write_text(json.dumps(found))
+    groups = report.grouped([report.load(folder) for folder in folders])
+    left, right = compare.draw(groups).axes
+    colours = {c.get_label(): c.lines[0].get_color() for c in left.containers}
+    drawn = {line.get_label(): line.get_color() for line in right.lines if len(line.get_xdata())}
+    assert len(drawn) == 2
+    assert drawn == {label: colours[label] for label in drawn}
+    assert "20 generated, 30 real or features of f; 1000 generated, 30 real" in report.page(groups)
 
 
 def test_what_is_finished_is_shown_after_each_run(tmp_path, monkeypatch):

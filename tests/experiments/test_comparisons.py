@@ -37,6 +37,25 @@ def test_self_reconstruction_counts_and_pictures():
     assert 0 < result["background_error_of_the_mean"] < 0.5
 
 
+def test_the_mean_image_is_that_of_the_images_there_are():
+    run, data = untrained("polydigits/jnf_dcca", projected_hidden=(8,))
+    train = data["train"].take(200)
+    there = np.arange(200) % 2 == 0
+    pixels = np.where(there[:, None, None, None], train.arrays["m0"], 0)
+    lacking = dataclasses.replace(train, arrays=train.arrays | {"m0": pixels}, masks={"m0": there})
+    few = train.select(there)
+    figures, results = zip(
+        *(
+            comparisons.self_reconstruction([run], jax.random.key(0), {**data, "train": part}, "m0", num_observations=20)
+            for part in (lacking, few)
+        ),
+        strict=True,
+    )
+    for figure in figures:
+        plt.close(figure)
+    assert results[0]["background_error_of_the_mean"] == results[1]["background_error_of_the_mean"]
+
+
 def test_only_an_image_is_generated_from_itself():
     run, data = untrained("linear_gaussian/jnf", latent_dim=3)
     with pytest.raises(ValueError, match=r"modality of \[\], the images, got 'x0'"):

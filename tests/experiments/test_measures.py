@@ -1,8 +1,11 @@
 import types
 
+import jax
 import numpy as np
+import pytest
 
 from experiments import measures
+from jnf_jax import specs
 
 
 def test_distances_that_only_some_modalities_have_are_told_for_those():
@@ -16,3 +19,18 @@ def test_distances_that_only_some_modalities_have_are_told_for_those():
     assert result["distance"]["by_size"] == {"1": 3.0}
     assert result["extrapolated"] == {"by_size": {"1": 0.5}, "by_subset": {"a": {"b": 0.5}}}
     assert (result["num_generated"], result["num_real"]) == (5, 7)
+
+
+def test_diversity_does_not_depend_on_the_numbers_of_categories():
+    spec = specs.ModalitySpec(shape=(4,), likelihood="categorical", num_categories=5)
+    rng = np.random.default_rng(0)
+    draws, data, labels = rng.integers(0, 5, (6, 30, 4)), rng.integers(0, 5, (30, 4)), np.arange(30) % 2
+
+    def diversity(numbers):
+        logits = 9 * jax.nn.one_hot(numbers[draws], 5)
+        model = types.SimpleNamespace(specs={"a": spec}, decode=lambda params, z: {"a": logits})
+        test = types.SimpleNamespace(arrays={"a": numbers[data]}, labels=labels)
+        run = types.SimpleNamespace(model=model, params={}, test=test)
+        return measures._diversity(run, np.zeros((6, 30, 1)), ("a",))["a"]
+
+    assert diversity(np.arange(5)) == pytest.approx(diversity(np.asarray([3, 0, 4, 1, 2])))

@@ -166,3 +166,10 @@ def test_there_is_a_label_for_each_entry_or_category(options):
     assert Spec(**options, labels=["a", "b", "c"]).labels == ("a", "b", "c")
     with pytest.raises(ValueError, match=r"Expected 3 labels, .* got \('a', 'b'\)"):
         Spec(**options, labels=("a", "b"))
+
+
+def test_other_channels_than_three_stand_beside_each_other():
+    x = np.stack([np.ones((8, 8)), np.zeros((8, 8))], axis=-1)
+    image = pictures._channels(x)
+    assert image.shape == (8, 16, 3)
+    assert (image[:, :8] == 1).all() and (image[:, 8:] == 0).all()

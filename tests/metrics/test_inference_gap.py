@@ -101,6 +101,22 @@ def test_the_bounds_of_chains_hold_the_gap_of_the_grid(linear, subset):
     assert (gap.upper - gap.lower < noise).all()
 
 
+@pytest.mark.parametrize(("dim", "num"), [(2, 200), (24, 200), (64, 256)])
+def test_the_bounds_of_a_normaliser_lie_on_both_sides_of_it(dim, num):
+    draws = np.random.default_rng(0).normal(size=(num, 200, dim))
+    log_density = lambda z: -0.5 * (np.asarray(z) ** 2).sum(-1) - 0.5 * dim * np.log(2 * np.pi)
+    lower, upper = inference_gap._normaliser_bounds(jax.random.key(0), log_density, draws, 1_000)
+    standard_errors = [5 * bound.std() / np.sqrt(200) for bound in (lower, upper)]
+    assert lower.mean() < standard_errors[0] and upper.mean() > -standard_errors[1]
+    assert (upper > lower).mean() > 0.5
+
+
+def test_bounds_need_several_draws_for_each_dimension(linear):
+    model, params, data = linear
+    with pytest.raises(ValueError, match="num_draws of at least 8 for 2 latent dimensions, got 7"):
+        inference_gap.sampled_gap(model, params, jax.random.key(0), {"a": data["a"]}, num_draws=7)
+
+
 def test_averaging_the_joint_posterior_is_the_mixture(linear):
     model, params, data = linear
     partners = [{name: data[name][rows] for name in ("b", "c")} for rows in ([0, 1, 2], [3, 4, 5])]

@@ -101,6 +101,18 @@ def test_classifiers_of_one_form_are_one_program():
     assert np.abs(logits["a"] - logits["b"]).max() > 1e-3  # each sees with its own parameters
 
 
+def test_what_is_not_finite_has_no_class(small):
+    _, _, data = small
+    judges = classifiers.build(classifiers.Config(network=mlp.Config(hidden=(16,))), data["train"].specs, 2)
+    params = judges.init(jax.random.key(0))
+    broken = {name: np.full_like(x[:6], np.nan, dtype=float) for name, x in data["validation"].arrays.items()}
+    for name in list(broken)[:1]:
+        broken[name][3:] = data["validation"].arrays[name][:3]
+    classes = {name: classifiers.judged(judges, params, name, x).classes for name, x in broken.items()}
+    assert (classes[next(iter(broken))][:3] == -1).all() and (classes[next(iter(broken))][3:] >= 0).all()
+    assert coherence.joint(classes) == 0
+
+
 def test_classifiers_learn_real_data(small):
     _, _, data = small
     config = classifiers.Config(network=mlp.Config(hidden=(16,)))

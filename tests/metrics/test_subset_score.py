@@ -98,3 +98,8 @@ def test_equal_laws_cannot_be_told_apart_and_others_can():
     one, same, other = rng.normal(size=(800, 3)), rng.normal(size=(800, 3)), 1.6 * rng.normal(size=(800, 3))
     assert abs(subset_score.two_sample_accuracy(one, same) - 0.5) < 5 * 0.5 / np.sqrt(800)
     assert subset_score.two_sample_accuracy(one, other) > 0.5 + 5 * 0.5 / np.sqrt(800)
+
+
+def test_few_draws_that_are_far_apart_are_told_apart():
+    near, far = np.random.default_rng(0).normal(size=(2, 20, 3)) + np.asarray([0, 100])[:, None, None]
+    assert subset_score.two_sample_accuracy(near, far) > 0.9

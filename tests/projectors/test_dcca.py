@@ -87,3 +87,12 @@ def test_a_batch_too_small_is_refused():
 def test_nonsense_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         dcca.Config(**options)
+
+
+@pytest.mark.parametrize("num", [0, 1, 2, 5, 9])
+def test_too_few_complete_examples_have_no_correlations(num):
+    a, b = (jnp.asarray(x) for x in np.random.default_rng(0).normal(size=(2, 500, 9)))
+    there = jnp.arange(500) < num
+    of = lambda a: dcca.correlations(a, b, regularisation=1e-3, there=there).sum()
+    assert of(a) == 0
+    assert not jax.grad(of)(a).any()
