@@ -54,9 +54,12 @@ def marginal_loss(
 def solve_marginal(
     parts: sampled.Parts, num_codes: int, params: types.Params, key: types.Array, train, validation
 ) -> types.Params:
-    """Returns the marginal fitted to draws of q(z | X)."""
+    """Returns the marginal fitted to draws of q(z | X), of the most complete examples: a Gaussian fits the codes of few modalities badly."""
     draw = lambda key, batch: distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
-    codes, held_out = (over_examples(draw, key, data, num=num_codes) for data in (train, validation))
+    least = max(num_codes // 4, parts.rule.marginal.least_codes)
+    codes, held_out = (
+        over_examples(draw, key, data, num=num_codes, among=most_complete(data, least=least)) for data in (train, validation)
+    )
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     return {"marginal": jax.device_put(parts.rule.marginal.fit(seed, codes, held_out))}
 
@@ -81,11 +84,22 @@ def solve_divisors(
     return {"divisors": jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)._asdict()}
 
 
-def over_examples(function, key: types.Array, data, *, num: int, batch_size: int = 500):
-    """Returns function(key, batch) of the first `num` examples, computed in batches of one shape, on the host."""
-    num = min(num, len(jax.tree.leaves(data)[0]))
+def most_complete(data, *, least: int) -> np.ndarray:
+    """Returns the numbers of the examples that lack no modality; of those that lack one too if there are fewer than `least`, and so on."""
+    num = len(jax.tree.leaves(data)[0])
+    there = sum(np.asarray(mask, int) for mask in data.get(types.MASKS, {}).values()) + np.zeros(num, int)
+    counts = np.sort(there)[::-1]
+    return np.flatnonzero(there >= counts[min(least, num) - 1])
+
+
+def over_examples(function, key: types.Array, data, *, num: int, among: np.ndarray | None = None, batch_size: int = 500):
+    """Returns function(key, batch) of the first `num` examples, of these numbers if any, computed in batches of one shape, on the host."""
+    among = np.arange(len(jax.tree.leaves(data)[0])) if among is None else among
+    num = min(num, len(among))
     call, found = jax.jit(function), []
     for start in range(0, num, batch_size):
-        rows = np.arange(start, start + min(batch_size, num)) % num  # the last batch is filled up; its filling is dropped
+        rows = among[
+            np.arange(start, start + min(batch_size, num)) % num
+        ]  # the last batch is filled up; its filling is dropped
         found.append(jax.device_get(call(jax.random.fold_in(key, start), jax.tree.map(lambda x, r=rows: x[r], data))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)

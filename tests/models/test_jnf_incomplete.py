@@ -12,7 +12,7 @@ import scipy.stats
 from jnf_jax import distributions, specs, types
 from jnf_jax.data import source
 from jnf_jax.flows import maf
-from jnf_jax.models import base, jnf
+from jnf_jax.models import base, fitted, jnf
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import contrastive, dcca
 from jnf_jax.training import stages
@@ -75,6 +75,23 @@ def test_fitted_densities_take_what_examples_have():
             first, second = (solve({**data, types.MASKS: MASKS}) for data in (DATA, other))
             assert jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-6, atol=1e-9), first, second))
             assert not jax.tree.all(jax.tree.map(lambda a, b: np.allclose(a, b, rtol=1e-3), first, solve(DATA)))
+
+
+@pytest.mark.parametrize(("least", "fewest"), [(1, 3), (20, 3), (21, 2), (37, 2), (38, 1), (99, 1)])
+def test_the_marginal_sees_the_codes_of_the_most_complete(least, fewest):
+    batch = DATA | {types.MASKS: MASKS}
+    counts = 1 + MASKS["a"].astype(int) + MASKS["c"]
+    assert [(counts == n).sum() for n in (3, 2, 1)] == [20, 17, 3]
+    expected = np.flatnonzero(counts >= fewest)
+    np.testing.assert_array_equal(fitted.most_complete(batch, least=least), expected)
+    np.testing.assert_array_equal(fitted.most_complete(DATA, least=least), np.arange(NUM))
+    parts, _, params = built()
+    rows = []
+    fit = lambda seed, codes, held_out: rows.append((codes, held_out)) or {}
+    marginal = dataclasses.replace(parts.shared.rule.marginal, fit=fit, least_codes=least)
+    shared = dataclasses.replace(parts.shared, rule=dataclasses.replace(parts.shared.rule, marginal=marginal))
+    fitted.solve_marginal(shared, NUM, params, jax.random.key(1), batch, batch)
+    assert len(rows[0][0]) == len(np.flatnonzero(counts >= (fewest if least > 10 else 3)))
 
 
 def test_training_gives_the_masks_to_what_is_fitted_outright():
