@@ -104,17 +104,16 @@ def gap_seeds() -> str:
 
 
 def gap_by_chains() -> str:
-    """The gap in more than two latent dimensions: bounds of it, and how well a classifier tells draws of the two posteriors apart."""
+    """The gap in more than two latent dimensions, and how well a classifier tells draws of the two posteriors apart."""
     rows = []
     for path in sorted(table_text.RESULTS.glob("*/*/seed_*/inference_gap.json")):
         found = table_text.read(path)
         for subset, entry in found["by_subset"].items() if found["method"] == "chains" else ():
-            bounds = f"{entry['lower']['mean']:.2f} to {entry['upper']['mean']:.2f}"
             run = "/".join(path.parts[-4:-1])
             median = f"{statistics.median(entry['values']):.1f}"
-            cells = [subset, str(found["num_observations"]), _error(entry), median, bounds]
+            cells = [subset, str(found["num_observations"]), _error(entry), median]
             rows.append([run, *cells, f"{entry['two_sample_accuracy']['mean']:.3f}", f"{entry['rhat_largest']:.2f}"])
-    columns = ["run", "observed", "observations", "gap, nats", "median", "bounds", "told apart", "largest R-hat"]
+    columns = ["run", "observed", "observations", "gap, nats", "median", "told apart", "largest R-hat"]
     return table_text.markdown(columns, rows)
 
 
