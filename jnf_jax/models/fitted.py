@@ -4,6 +4,7 @@
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -56,9 +57,9 @@ def solve_marginal(
 ) -> types.Params:
     """Returns the marginal fitted to draws of q(z | X), of the most complete examples: a Gaussian fits the codes of few modalities badly."""
     draw = lambda key, batch: distributions.gaussian_sample(key, sampled.encode_joint(parts, params, batch))
-    least = max(num_codes // 4, parts.rule.marginal.least_codes)
+    share = max(num_codes // 4, parts.rule.marginal.least_codes) / len(jax.tree.leaves(train)[0])
     codes, held_out = (
-        over_examples(draw, key, data, num=num_codes, among=most_complete(data, least=least)) for data in (train, validation)
+        over_examples(draw, key, data, num=num_codes, among=most_complete(data, share=share)) for data in (train, validation)
     )
     seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
     return {"marginal": jax.device_put(parts.rule.marginal.fit(seed, codes, held_out))}
@@ -84,12 +85,12 @@ def solve_divisors(
     return {"divisors": jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)._asdict()}
 
 
-def most_complete(data, *, least: int) -> np.ndarray:
-    """Returns the numbers of the examples that lack no modality; of those that lack one too if there are fewer than `least`, and so on."""
+def most_complete(data, *, share: float) -> np.ndarray:
+    """Returns the numbers of the examples that lack no modality; of those that lack one too if they are less than this share, and so on."""
     num = len(jax.tree.leaves(data)[0])
     there = sum(np.asarray(mask, int) for mask in data.get(types.MASKS, {}).values()) + np.zeros(num, int)
-    counts = np.sort(there)[::-1]
-    return np.flatnonzero(there >= counts[min(least, num) - 1])
+    least = min(math.ceil(share * num), num)
+    return np.flatnonzero(there >= np.sort(there)[num - least])
 
 
 def over_examples(function, key: types.Array, data, *, num: int, among: np.ndarray | None = None, batch_size: int = 500):
@@ -98,8 +99,7 @@ def over_examples(function, key: types.Array, data, *, num: int, among: np.ndarr
     num = min(num, len(among))
     call, found = jax.jit(function), []
     for start in range(0, num, batch_size):
-        rows = among[
-            np.arange(start, start + min(batch_size, num)) % num
-        ]  # the last batch is filled up; its filling is dropped
+        numbers = np.arange(start, start + min(batch_size, num)) % num  # the last batch is filled up; its filling is dropped
+        rows = among[numbers]
         found.append(jax.device_get(call(jax.random.fold_in(key, start), jax.tree.map(lambda x, r=rows: x[r], data))))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num], *found)

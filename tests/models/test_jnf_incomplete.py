@@ -83,15 +83,18 @@ def test_the_marginal_sees_the_codes_of_the_most_complete(least, fewest):
     counts = 1 + MASKS["a"].astype(int) + MASKS["c"]
     assert [(counts == n).sum() for n in (3, 2, 1)] == [20, 17, 3]
     expected = np.flatnonzero(counts >= fewest)
-    np.testing.assert_array_equal(fitted.most_complete(batch, least=least), expected)
-    np.testing.assert_array_equal(fitted.most_complete(DATA, least=least), np.arange(NUM))
+    np.testing.assert_array_equal(fitted.most_complete(batch, share=least / NUM), expected)
+    np.testing.assert_array_equal(fitted.most_complete(DATA, share=least / NUM), np.arange(NUM))
     parts, _, params = built()
     rows = []
     fit = lambda seed, codes, held_out: rows.append((codes, held_out)) or {}
     marginal = dataclasses.replace(parts.shared.rule.marginal, fit=fit, least_codes=least)
     shared = dataclasses.replace(parts.shared, rule=dataclasses.replace(parts.shared.rule, marginal=marginal))
-    fitted.solve_marginal(shared, NUM, params, jax.random.key(1), batch, batch)
-    assert len(rows[0][0]) == len(np.flatnonzero(counts >= (fewest if least > 10 else 3)))
+    half = jax.tree.map(lambda x: x[: NUM // 2], batch)
+    fitted.solve_marginal(shared, NUM, params, jax.random.key(1), batch, half)
+    for codes, there in zip(rows[0], (counts, counts[: NUM // 2]), strict=True):
+        wanted = min(max(least, NUM // 4) / NUM * len(there), len(there))  # the same share of both
+        assert len(codes) == next(num for n in (3, 2, 1) if (num := (there >= n).sum()) >= wanted)
 
 
 def test_training_gives_the_masks_to_what_is_fitted_outright():
