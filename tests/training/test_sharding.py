@@ -144,7 +144,7 @@ def test_no_data_are_gathered():
 
 def test_convolutions_in_pieces_move_no_pictures_between_devices():
     mesh = sharding.make_mesh(4)
-    batch, down, up = (64, 28, 28, 8), (4, 4, 8, 8), (4, 4, 8, 8)
+    batch, down, up = (96, 28, 28, 8), (4, 4, 8, 8), (4, 4, 8, 8)
     assert convolution._num_pieces(batch[0], np.prod(batch) * 4) > 1
     loss = lambda kernels, x: (convolution.double(convolution.halve(x, kernels[0]), kernels[1]) ** 2).sum()
     kernels = sharding.place((jnp.ones(down), jnp.ones(up)), sharding.replicated(mesh))
