@@ -10,6 +10,7 @@ import sys
 
 import committed
 import jax
+import numpy as np
 import pytest
 
 import jnf_jax_experiments.__main__ as command
@@ -137,3 +138,11 @@ def test_notebooks_have_no_outputs_and_a_badge(path):
 def test_the_command_is_the_one_that_is_installed():
     assert "jnf-jax = jnf_jax_experiments.__main__:main" in (ROOT / "setup.cfg").read_text()
     assert os.path.samefile(command.jnf_jax_experiments.ROOT, ROOT)
+
+
+def test_seeds_that_share_observations_do_not_make_them_more():
+    values = [1.0, 2.0, 4.0, 8.0]
+    one = {"score": {"by_size": {"2": {"mean": 3.75, "standard_error": np.std(values, ddof=1) / 2, "values": values}}}}
+    told = committed.committed_gaps._sizes([one], "score", ".3f")
+    assert told == f"3.750 ± {np.std(values, ddof=1) / 2:.3f}"
+    assert committed.committed_gaps._sizes([one, one], "score", ".3f") == told
