@@ -66,8 +66,8 @@ class Config(configs.Component):
       marginal: density fitted to the codes, which `sample_prior` draws from (`marginals.mixture`, `marginals.flow`,
         `marginals.standard_normal`).
       product_rule: how experts are multiplied, a rule of `posteriors.product`; `prior` is the published one.
-      num_codes: training examples whose codes the marginal and the divisors are fitted to. Of examples that lack modalities the marginal takes the
-        most complete ones, a quarter of this number at least.
+      num_codes: training examples whose codes the marginal and the divisors are fitted to. Of examples that lack modalities a marginal that
+        is fitted outright takes the most complete ones, a quarter of this number at least.
       sampler: the chains behind a product of experts.
       NOT_OF_STAGE: stage -> the fields that it does not depend on.
     """

@@ -28,7 +28,7 @@ class Config(configs.Component):
     Attributes:
       num_particles: N, of each pass.
       num_temperatures: steps from the proposal to the target, quadratically spaced; None: 24 in 24 dimensions and fewer, two more for
-        each further one. In 64 and 128 dimensions log Z of four Gaussian experts was .7 and 1.6 too low with 24, and .2 with two for each.
+        each further one. In 64 and 128 dimensions log Z of four Gaussian experts was .7 and 1.6 too low with 24, and .1 and .2 with these.
       num_leapfrog_steps: of the one move at each temperature.
       step_size: the first leapfrog step size, in units of the particles' standard deviation.
       target_acceptance: acceptance probability that the step size follows.
@@ -43,8 +43,9 @@ class Config(configs.Component):
     def __post_init__(self):
         super().__post_init__()
         for name in ("num_particles", "num_temperatures", "num_leapfrog_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1 + (name == "num_particles"):
-                raise ValueError(f"Expected a larger {name}, got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and value < 1 + (name == "num_particles"):
+                raise ValueError(f"Expected a larger {name}, got {value}.")
 
 
 def log_normaliser(

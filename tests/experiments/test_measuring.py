@@ -166,3 +166,19 @@ def test_results_have_the_names_of_the_folder(tmp_path):
     ):
         assert product_gap._names(tmp_path / words) == names
     assert product_gap._names(pathlib.Path("/a")) == ("runs", "a")
+
+
+def test_an_evaluation_takes_over_what_belongs_to_its_weights_alone():
+    from experiments import evaluate
+
+    def taken(known, split="test"):
+        result = {"weights": "new", "split": split, "hmc": {}}
+        evaluate._take_over(result, known)
+        return set(result["hmc"]) | set(result) - {"weights", "split", "hmc"}
+
+    whole = {"fid": {}, "hmc": {"long_chains": {}}}
+    assert taken(whole | {"weights": "new"}) == taken(whole) == {"fid", "long_chains"}
+    assert taken(whole | {"weights": "old"}) == taken({}) == set()
+    assert taken({"hmc": {"long_chains": {"weights": "old"}}}) == set()  # written before any evaluation
+    assert taken({"hmc": {"long_chains": {"weights": "new"}}}) == {"long_chains"}
+    assert taken(whole | {"weights": "new"}, "validation") == {"long_chains"}
