@@ -24,6 +24,7 @@ from jnf_jax.models import base
 from jnf_jax.posteriors import hmc
 
 _RIDGE = 1e-6
+_NUM_CHAINS = 4
 
 
 class Grid(NamedTuple):
@@ -170,8 +171,8 @@ def sampled_gap(
 
     KL(p || q) = E_p[log p~ - log q~] - log Z_p + log Z_q, p~ the joint density of z and x_S, q~ the model's (Z_q = 1 for one modality and for all).
     Importance sampling bounds a normaliser from below (Burda et al., 2016), and from above if one of its K samples is a draw of the target
-    itself (Grosse et al., 2015). The proposal is the Gaussian of three quarters of the target's draws; those of the upper bound are of the other
-    quarter, for of draws that it was fitted to it would be too low. A proposal from few draws in many dimensions makes the bounds loose.
+    itself (Grosse et al., 2015). The proposal is the Gaussian of the draws of all of the target's chains but one; those of the upper bound are of
+    that one, for of draws that the proposal was fitted to it would be too low. A proposal from few draws in many dimensions makes it loose.
 
     Args:
       model: the model.
@@ -180,16 +181,16 @@ def sampled_gap(
       observed: modality -> `[B, *shape]`.
       num_draws: draws of p_theta and of q, at least four for each latent dimension.
       num_importance: K.
-      config: of the chains on p_theta; four long ones where None.
+      config: of the chains on p_theta, two at least; four long ones where None.
 
     Raises:
-      ValueError: for fewer draws, or a model whose codes have parts.
+      ValueError: for fewer draws or chains, or a model whose codes have parts.
     """
     if num_draws < 4 * model.latent_dim:
         raise ValueError(
             f"Expected num_draws of at least {4 * model.latent_dim} for {model.latent_dim} latent dimensions, got {num_draws}."
         )
-    config = config or hmc.Config(num_chains=4, num_warmup=400, thinning=5, outside=None)
+    config = config or hmc.Config(num_chains=_NUM_CHAINS, num_warmup=400, thinning=5, outside=None)
     q, _ = model.sample_posterior(params, keys.stream(key, "q"), observed, num_samples=num_draws)
     if not isinstance(q, jax.Array | np.ndarray):
         raise ValueError(f"Expected a model with one code, got one with {jax.tree.structure(q)}.")
@@ -199,6 +200,8 @@ def sampled_gap(
         return log_joint(model, params, jax.tree.map(lambda leaf: leaf[None], x), z[None])[0]
 
     chains = config.chains_for(num_draws)
+    if chains < 2:
+        raise ValueError(f"Expected a config of at least 2 chains, got {chains}.")
     sample = jax.jit(lambda key, data, starts, variance: hmc.sample(
         target, key, data, starts, variance, num_samples=num_draws, config=config
     ))  # fmt: skip
@@ -211,10 +214,11 @@ def sampled_gap(
         [np.asarray(function(part)) for part in np.array_split(z, -(-len(z) // 50))]
     )
     difference = (over_draws(log_p, p) - over_draws(log_q, p)).mean(0)
-    z_p = _normaliser_bounds(keys.stream(key, "Z_p"), lambda z: over_draws(log_p, z), np.asarray(p), num_importance)
+    bounds = functools.partial(_normaliser_bounds, num_importance=num_importance)
+    z_p = bounds(keys.stream(key, "Z_p"), lambda z: over_draws(log_p, z), hmc.by_chain(np.asarray(p), chains))
     z_q = (0.0, 0.0)
     if not exact:
-        z_q = _normaliser_bounds(keys.stream(key, "Z_q"), lambda z: over_draws(log_q, z), np.asarray(q), num_importance)
+        z_q = bounds(keys.stream(key, "Z_q"), lambda z: over_draws(log_q, z), hmc.by_chain(np.asarray(q), _NUM_CHAINS))
     return Sampled(
         lower=difference - z_p[1] + z_q[0],
         upper=difference - z_p[0] + z_q[1],
@@ -223,9 +227,9 @@ def sampled_gap(
     )
 
 
-def _normaliser_bounds(key, log_density, draws: np.ndarray, num_importance: int, *, repeats: int = 8):
-    """Returns a lower and an upper bound, `[B]` each and in expectation, of the log normaliser of a density with draws `[S, B, D]`."""
-    exact, fitted = np.split(draws, [len(draws) // 4])
+def _normaliser_bounds(key, log_density, draws: np.ndarray, *, num_importance: int, repeats: int = 8):
+    """Returns a lower and an upper bound, `[B]` each and in expectation, of the log normaliser of a density with draws `[C, N, B, D]`."""
+    exact, fitted = draws[0], draws[1:].reshape(-1, *draws.shape[2:])
     mean, dim = fitted.mean(0), draws.shape[-1]
     covariance = np.einsum("sbi,sbj->bij", fitted - mean, fitted - mean) / (len(fitted) - 1) + _RIDGE * np.eye(dim)
     root = np.linalg.cholesky(covariance)
@@ -235,7 +239,7 @@ def _normaliser_bounds(key, log_density, draws: np.ndarray, num_importance: int,
         noise = np.linalg.solve(root, (z - mean)[..., None])[..., 0]
         return -0.5 * (noise**2).sum(-1) - log_det - 0.5 * dim * np.log(2 * np.pi)
 
-    noise = np.asarray(jax.random.normal(key, (num_importance, *draws.shape[1:])))
+    noise = np.asarray(jax.random.normal(key, (num_importance, *mean.shape)))
     proposed = mean + np.einsum("bij,sbj->sbi", root, noise)
     weights = log_density(proposed.astype(draws.dtype)) - log_proposal(proposed)
     exact = exact[np.linspace(0, len(exact) - 1, repeats).astype(int)]

@@ -9,6 +9,7 @@ from jnf_jax.flows import identity
 from jnf_jax.metrics import inference_gap
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
+from jnf_jax.posteriors import hmc
 
 SPECS = {name: specs.ModalitySpec(shape=(dim,), scale=0.8) for name, dim in (("a", 3), ("b", 4), ("c", 2))}
 NUM = 6
@@ -103,18 +104,30 @@ def test_the_bounds_of_chains_hold_the_gap_of_the_grid(linear, subset):
 
 @pytest.mark.parametrize(("dim", "num"), [(2, 200), (24, 200), (64, 256)])
 def test_the_bounds_of_a_normaliser_lie_on_both_sides_of_it(dim, num):
-    draws = np.random.default_rng(0).normal(size=(num, 200, dim))
+    draws = np.random.default_rng(0).normal(size=(4, num // 4, 200, dim))
     log_density = lambda z: -0.5 * (np.asarray(z) ** 2).sum(-1) - 0.5 * dim * np.log(2 * np.pi)
-    lower, upper = inference_gap._normaliser_bounds(jax.random.key(0), log_density, draws, 1_000)
+    lower, upper = inference_gap._normaliser_bounds(jax.random.key(0), log_density, draws, num_importance=1_000)
     standard_errors = [5 * bound.std() / np.sqrt(200) for bound in (lower, upper)]
     assert lower.mean() < standard_errors[0] and upper.mean() > -standard_errors[1]
     assert (upper > lower).mean() > 0.5
+
+
+def test_bounds_are_apart_where_a_chain_is_elsewhere():
+    """Half of the mass around -6, half around 6: one chain found the one, the others the other."""
+    centres = np.asarray([-6.0, 6.0, 6.0, 6.0])[:, None, None, None]
+    draws = centres + np.random.default_rng(0).normal(size=(4, 50, 20, 1))
+    log_density = lambda z: np.logaddexp(*(-0.5 * (np.asarray(z)[..., 0] - c) ** 2 for c in (-6, 6))) - np.log(2 * np.pi) / 2
+    lower, upper = inference_gap._normaliser_bounds(jax.random.key(0), log_density, draws, num_importance=1_000)
+    assert (lower < np.log(2)).all() and (upper > np.log(2)).all()
+    assert (upper - lower > 1).all()
 
 
 def test_bounds_need_several_draws_for_each_dimension(linear):
     model, params, data = linear
     with pytest.raises(ValueError, match="num_draws of at least 8 for 2 latent dimensions, got 7"):
         inference_gap.sampled_gap(model, params, jax.random.key(0), {"a": data["a"]}, num_draws=7)
+    with pytest.raises(ValueError, match="at least 2 chains, got 1"):
+        inference_gap.sampled_gap(model, params, jax.random.key(0), {"a": data["a"]}, config=hmc.Config(num_chains=1))
 
 
 def test_averaging_the_joint_posterior_is_the_mixture(linear):
