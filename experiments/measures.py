@@ -62,9 +62,9 @@ class Run:
 
 
 def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_codes: int) -> dict[str, Any]:
-    """Joint coherence of `sample_prior`, and by density: the prior p(z), and a mixture fitted to the codes of training data.
+    """Joint coherence of `sample_prior`, and by density: the prior p(z), and one fitted to the codes of training data.
 
-    A model with a marginal of its own draws from that; of any other the mixture is fitted here.
+    A model with a marginal of its own draws from that, named by its module; for any other a mixture is fitted here.
     """
     coherent = lambda z: coherence.joint(coherence.classes_of(run.judge(z)))
     key = keys.stream(run.key, "prior")
@@ -72,7 +72,8 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
     own = coherent(draws)
     if run.params.get("marginal"):
         prior = jax.random.normal(key, (num_prior, run.model.latent_dim))
-        return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), "mixture": own}}
+        marginal = type(run.model.config.marginal).__module__.rpartition(".")[2]
+        return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), marginal: own}}
     by_density = {"prior": own}
     if num_codes:
         run.on_progress("mixture of codes", 0, 1, "")

@@ -140,19 +140,10 @@ def _folder_name(folder: pathlib.Path) -> str:
 
 
 _NUMBERS: dict[str, tuple[Callable[[dict], float], str]] = {  # column -> (how it is read, its format)
-    "joint, prior": (lambda e: joint_coherence(e, "prior"), ".3f"),
-    "joint, mixture": (lambda e: joint_coherence(e, "mixture"), ".3f"),
     "diversity": (lambda e: e["diversity"]["mean"], ".2f"),
     "log likelihood": (lambda e: e["log_likelihood"]["all"], ".0f"),
     "k-means": (lambda e: e["cluster_accuracy"], ".3f"),
 }
-
-
-def joint_coherence(evaluation: dict, density: str) -> float:
-    """Returns the joint coherence of draws of a density; evaluations made before models had marginals know it by other names."""
-    if "joint_coherence_by_density" in evaluation:
-        return evaluation["joint_coherence_by_density"][density]
-    return evaluation["joint_coherence"] if density == "prior" else evaluation["joint_coherence_fitted"][density]
 
 
 def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
@@ -167,6 +158,8 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
         columns[f"Fréchet from {size}"] = (lambda e, size=size: e["frechet"]["distance"]["by_size"][size], ".1f")
     for size in sizes:
         columns[f"FID from {size}"] = (lambda e, size=size: e["fid"]["by_size"][size], ".1f")
+    for density in dict.fromkeys(d for g in groups for r in g.runs for d in tables.joint_coherences(r.evaluation)):
+        columns[f"joint, {density}"] = (lambda e, density=density: tables.joint_coherences(e)[density], ".3f")
     columns |= _NUMBERS
     kept = [name for name, (read, _) in columns.items() if any(len(g.values(read)) for g in groups)]
     rows = [[g.name, str(len(g.runs)), *(_cell(g.values(columns[n][0]), columns[n][1]) for n in kept)] for g in groups]

@@ -32,14 +32,18 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
     _print(console, "Conditional coherence", ["given", *targets, "mean", "diversity"], rows)
     sizes = result["coherence"]["by_size"]
     rows = [[f"from {size}", f"{value:.3f}"] for size, value in sizes.items()]
-    by_density = result.get("joint_coherence_by_density") or {
-        "prior": result["joint_coherence"],
-        **result.get("joint_coherence_fitted", {}),
-    }
-    rows.append(["joint, from the prior", f"{by_density['prior']:.3f}"])
-    if "mixture" in by_density:
-        rows.append(["joint, from a mixture fitted to the codes", f"{by_density['mixture']:.3f}"])
+    for density, value in joint_coherences(result).items():
+        kind = "the prior" if density == "prior" else f"a {density} fitted to the codes"
+        rows.append([f"joint, from {kind}", f"{value:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+
+
+def joint_coherences(evaluation: dict) -> dict[str, float]:
+    """Returns density -> joint coherence of its draws, the prior first; evaluations made before models had marginals have other names."""
+    if "joint_coherence_by_density" in evaluation:
+        return evaluation["joint_coherence_by_density"]
+    found = {"prior": evaluation.get("joint_coherence"), "mixture": evaluation.get("joint_coherence_fitted", {}).get("mixture")}
+    return {density: value for density, value in found.items() if value is not None}
 
 
 def _distances(console: rich.console.Console, result: dict) -> None:

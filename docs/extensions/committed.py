@@ -63,14 +63,14 @@ def directions(data: str) -> str:
 
 def demo() -> str:
     """The run of `make demo`."""
-    from experiments import report
+    from experiments import tables
 
     e = table_text.read(table_text.RESULTS / "polydigits" / "jnf" / "evaluation.json")
     long = e.get("hmc", {}).get("long_chains")
     rows = [[f"classifier on real {name}", f"{value:.3f}"] for name, value in e["classifier_accuracy"].items()]
     rows += [[f"coherence from {size}", f"{value:.3f}"] for size, value in e["coherence"]["by_size"].items()]
     densities = {"prior": "joint coherence, draws of the prior", "mixture": "joint coherence, draws of `sample_prior`"}
-    rows += [[label, f"{report.joint_coherence(e, name):.3f}"] for name, label in densities.items()]
+    rows += [[label, f"{tables.joint_coherences(e)[name]:.3f}"] for name, label in densities.items()]
     rows += [
         ["diversity of draws given one observation", f"{e['diversity']['mean']:.2f}"],
         ["log likelihood of all modalities, nats", f"{e['log_likelihood']['all']:.0f}"],

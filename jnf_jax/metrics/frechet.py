@@ -32,10 +32,12 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def squared_distance(first: Moments, second: Moments) -> float:
-    """Returns d^2 of two Gaussians, at least 0.
+    """Returns d^2 of two Gaussians, at least 0; NaN where a moment is not finite.
 
     (C1 C2)^(1/2) has the eigenvalues of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: nothing here turns complex.
     """
+    if not all(np.isfinite(moment).all() for moment in (*first, *second)):
+        return np.nan
     values, vectors = np.linalg.eigh(first.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     cross = np.linalg.eigvalsh(root @ second.covariance @ root)
@@ -49,7 +51,7 @@ def distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def extrapolated(generated: np.ndarray, real: np.ndarray, *, seed: int = 0, num_points: int = 10) -> float:
-    """Returns d^2 with the bias of finitely many generated features taken out; it can fall below 0 by chance.
+    """Returns d^2 with the bias of finitely many generated features taken out; it can fall below 0 by chance. NaN where a feature is not finite.
 
     Random parts of the generated features, from a quarter of them to all, give a line over 1 / N.
 
@@ -69,7 +71,7 @@ def extrapolated(generated: np.ndarray, real: np.ndarray, *, seed: int = 0, num_
     sizes = np.linspace(len(generated) // 4, len(generated), num_points).astype(int)
     parts = [rng.choice(len(generated), size, replace=False) for size in sizes]
     distances = [squared_distance(moments(generated[rows]), reference) for rows in parts]
-    return float(np.polyfit(1.0 / sizes, distances, 1)[1])
+    return float(np.polyfit(1.0 / sizes, distances, 1)[1]) if np.isfinite(distances).all() else np.nan
 
 
 def by_class(generated: np.ndarray, classes: np.ndarray, real: np.ndarray, real_classes: np.ndarray) -> dict[int, float]:

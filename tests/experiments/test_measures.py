@@ -6,6 +6,7 @@ import pytest
 
 from experiments import measures
 from jnf_jax import specs
+from jnf_jax.marginals import flow
 
 
 def test_distances_that_only_some_modalities_have_are_told_for_those():
@@ -19,6 +20,21 @@ def test_distances_that_only_some_modalities_have_are_told_for_those():
     assert result["distance"]["by_size"] == {"1": 3.0}
     assert result["extrapolated"] == {"by_size": {"1": 0.5}, "by_subset": {"a": {"b": 0.5}}}
     assert (result["num_generated"], result["num_real"]) == (5, 7)
+
+
+def test_joint_coherence_is_named_by_the_density_that_it_is_of():
+    model = types.SimpleNamespace(
+        config=types.SimpleNamespace(marginal=flow.Config()),
+        latent_dim=3,
+        sample_prior=lambda params, key, *, num_samples: np.zeros((num_samples, 3)),
+    )
+    judged = lambda z: {
+        "a": types.SimpleNamespace(classes=np.zeros(len(z))),
+        "b": types.SimpleNamespace(classes=np.sign(z[:, 0])),
+    }
+    run = types.SimpleNamespace(model=model, params={"marginal": {"flow": 1}}, key=jax.random.key(0), judge=judged)
+    found = measures.joint(run, {}, num_prior=50, num_codes=0)
+    assert found == {"joint_coherence": 1.0, "joint_coherence_by_density": {"prior": 0.0, "flow": 1.0}}
 
 
 def test_diversity_does_not_depend_on_the_numbers_of_categories():

@@ -73,6 +73,16 @@ def test_seeds_are_one_row_with_mean_and_deviation(runs):
     assert {line.count("|") for line in lines} == {len(columns) + 1}
 
 
+def test_draws_from_nothing_are_named_by_their_density(runs):
+    path = runs[2] / "evaluation.json"
+    content = json.loads(path.read_text()) | {"joint_coherence_by_density": {"prior": 0.1, "flow": 0.7}}
+    path.write_text(json.dumps(content))
+    columns, rows = report.table(report.grouped([report.load(folder) for folder in runs]))
+    assert "joint, mixture" not in columns
+    assert [row[columns.index("joint, flow")] for row in rows] == ["", "0.700"]
+    assert [row[columns.index("joint, prior")] for row in rows] == ["0.100 ± 0.000", "0.100"]
+
+
 def test_a_config_from_before_a_field_is_one_with_its_default(runs):
     config = configs.to_json(experiment.find("polydigits/jnf"))
     for seed, folder in enumerate(runs[:2]):

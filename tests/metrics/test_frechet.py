@@ -35,6 +35,16 @@ def test_moments_are_those_of_numpy():
         frechet.moments(x[:1])
 
 
+def test_what_is_not_finite_has_no_distance():
+    x = np.random.default_rng(0).normal(size=(50, 4))
+    broken = x.copy()
+    broken[7, 1] = np.nan
+    assert np.isnan(frechet.distance(broken, x))
+    assert np.isnan(frechet.distance(x, broken))
+    assert np.isnan(frechet.extrapolated(broken, x))
+    assert np.isfinite(frechet.extrapolated(x, x))
+
+
 def test_extrapolation_takes_the_bias_of_few_samples_away():
     rng = np.random.default_rng(0)
     dim, repeats = 10, 20
