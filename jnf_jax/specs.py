@@ -81,8 +81,8 @@ class ModalitySpec:
             raise ValueError(f"Expected {named} labels, one for each category or entry, got {self.labels}.")
         if self.num_categories is not None and self.num_categories < 2:
             raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")
-        if self.support is not None and not self.support[0] < self.support[1]:
-            raise ValueError(f"Expected a support (low, high) with low < high, got {self.support}.")
+        if self.support is not None and not -math.inf < self.support[0] < self.support[1] < math.inf:
+            raise ValueError(f"Expected a support (low, high) with low < high, both finite, got {self.support}.")
 
     @property
     def law(self) -> dict[str, Any]:

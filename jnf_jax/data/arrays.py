@@ -89,7 +89,11 @@ def _from_folder(config: Config) -> dict[source.Split, source.Source]:
         for name, spec in config.specs.items()
     }
     small = lambda name: np.asarray(stream.Rows(path)) if (path := folder / f"{name}.npy").is_file() else None
-    masks = {name: mask for name in config.specs if (mask := small(f"{name}{_MASK}")) is not None}
+    masks = {
+        name: mask
+        for name in config.specs
+        if f"{name}{_MASK}" not in config.specs and (mask := small(f"{name}{_MASK}")) is not None
+    }
     return splits(config.specs, rows, small(LABELS), masks=masks or None, config=config)
 
 
@@ -118,7 +122,7 @@ def splits(
     """
     source.check_modalities(specs, arrays)
     if masks is not None:
-        source.check_masks(specs, masks, max(map(len, arrays.values()), default=0))
+        source.check_masks(specs, masks, source.check_lengths(specs, arrays))
         masks = {name: np.asarray(mask) for name, mask in masks.items()}
         absent = {name for name in masks if not isinstance(arrays[name], stream.Rows)}  # a file has valid data there already
         arrays = {name: _filled(specs[name], x, masks[name]) if name in absent else x for name, x in arrays.items()}
@@ -153,4 +157,6 @@ def _filled(spec: specs_lib.ModalitySpec, x: np.ndarray, mask: np.ndarray) -> np
     x = np.array(x)
     low = spec.support[0] if spec.support is not None and np.issubdtype(x.dtype, np.floating) else 0
     x[~mask] = low
+    if spec.likelihood == "categorical" and np.issubdtype(x.dtype, np.floating) and (x == np.floor(x)).all():
+        return x.astype(np.int32)  # numbers beside NaN had to be floats
     return x

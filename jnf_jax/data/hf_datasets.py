@@ -1,16 +1,18 @@
 """A data set of Hugging Face `datasets`, from a folder that `save_to_disk` wrote, or from the Hub: columns are the modalities.
 
-A column holds images, arrays of one shape, numbers or words. None in a column means that the example lacks the modality.
+A column holds images, arrays of one shape, numbers or words. None in a column means that the example lacks the modality. A column of images is
+grey where all of them are, else it has three channels.
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jnf_jax.data import reading, source
+from jnf_jax.data import images, reading, source
 
 EXTRA = "datasets"
 
@@ -82,15 +84,26 @@ def _stack(name: str, values: list) -> np.ndarray:
     filling = next((value for value in values if value is not None), None)
     if filling is None:
         raise ValueError(f"Expected modality {name!r} in some example, got it in none.")
-    rows = [np.asarray(filling if value is None else value) for value in values]
+    if hasattr(filling, "getbands"):
+        there = [value for value in values if value is not None]
+        as_array = functools.partial(_image, name, mode="L" if all(map(images.is_grey, there)) else "RGB")
+    else:
+        as_array = np.asarray
+    rows = [as_array(filling if value is None else value) for value in values]
     for i, row in enumerate(rows):
         if row.shape != rows[0].shape or row.dtype.kind not in "biufU":
             raise ValueError(
                 f"Expected arrays of shape {rows[0].shape} in modality {name!r}, got {row.dtype} {row.shape} in example {i}."
             )
     x = np.stack(rows)
-    image = x.dtype == np.uint8 and x.ndim == 3 and hasattr(filling, "getbands")
-    return x[..., None] if image or x.ndim == 1 else x
+    return x[..., None] if x.ndim == 1 else x
+
+
+def _image(name: str, value: Any, *, mode: str) -> np.ndarray:
+    try:
+        return images.as_array(value, mode)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')} in modality {name!r}.") from error
 
 
 def _labels(column: str, values: list) -> np.ndarray:

@@ -4,7 +4,8 @@
     photos/front/cat/01.png  photos/side/cat/01.jpg
 
 A name is the path inside the modality's folder without its ending, so that `cat/01` and `dog/01` are two examples. Classes are those folders', or
-come from a table with the columns `stem` and `label`.
+come from a table with the columns `stem` and `label`. Images are turned upright, and transparent ones lie on white. Files whose names begin with
+a dot are left out.
 """
 
 import csv
@@ -15,10 +16,9 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 
-from jnf_jax.data import reading, source
+from jnf_jax.data import images, reading, source
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-_DEEP = ("I", "F")  # modes of more than 8 bits, which would be cut off without a word
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     folder = pathlib.Path(config.path)
     if not config.path or not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder of images, got none at {config.path!r}.")
-    names = config.modalities or tuple(sorted(p.name for p in folder.iterdir() if p.is_dir()))
+    names = config.modalities or tuple(sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")))
     if not names:
         raise ValueError(f"Expected a folder for each modality in {config.path!r}, got none.")
     files = {name: _files(folder / name) for name in names}
@@ -67,7 +67,8 @@ def build(config: Config, split: source.Split) -> source.Source:
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder of images, got none at {str(folder)!r}.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
+    hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS and not hidden(p))
     if not found:
         raise ValueError(f"Expected images {', '.join(ENDINGS)} in {str(folder)!r}, got none.")
     return found
@@ -75,27 +76,24 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _images(config: Config, name: str, files: list[pathlib.Path], rows: np.ndarray) -> np.ndarray:
     """Returns the images `[N, H, W, C]` uint8 of a modality, black where it is missing."""
-    images = [_image(config, path) for path in files]
-    for path, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
+    read = [_image(config, path) for path in files]
+    for path, image in zip(files, read, strict=True):
+        if image.shape != read[0].shape:
             raise ValueError(
-                f"Expected images of one size in modality {name!r}, got {images[0].shape[:2]} in {files[0].name!r} and "
+                f"Expected images of one size in modality {name!r}, got {read[0].shape[:2]} in {files[0].name!r} and "
                 f"{image.shape[:2]} in {path.name!r}: `size` scales them to one."
             )
-    return np.stack([*images, np.zeros_like(images[0])])[rows]  # the last one stands for row -1
+    return np.stack([*read, np.zeros_like(read[0])])[rows]  # the last one stands for row -1
 
 
 def _image(config: Config, path: pathlib.Path) -> np.ndarray:
     try:
         with PIL.Image.open(path) as image:
-            if image.mode.startswith(_DEEP):
-                raise ValueError(f"Expected an image of 8 bits a channel, got mode {image.mode!r} in {str(path)!r}.")
-            image = image.convert(config.mode)
+            return images.as_array(image, config.mode, size=config.size)
     except OSError as error:
         raise ValueError(f"Expected an image at {str(path)!r}, got another file: {error}") from error
-    if config.size is not None:
-        image = image.resize(config.size[::-1], PIL.Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(image.height, image.width, -1)
+    except ValueError as error:
+        raise ValueError(f"{str(error).rstrip('.')} in {str(path)!r}.") from error
 
 
 def _labels(config: Config, folder: pathlib.Path, keys: list[str]) -> np.ndarray | None:
@@ -108,12 +106,15 @@ def _labels(config: Config, folder: pathlib.Path, keys: list[str]) -> np.ndarray
     path = folder / config.labels
     if not path.is_file():
         raise FileNotFoundError(f"Expected a .csv file with the columns 'stem' and 'label', got no file at {str(path)!r}.")
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a mark of the encoding first
         table = csv.DictReader(file)
         if not {"stem", "label"} <= set(table.fieldnames or ()):
             raise ValueError(f"Expected the columns 'stem' and 'label' in {str(path)!r}, got {table.fieldnames}.")
-        known = {row["stem"]: row["label"] for row in table}
-    if unknown := [key for key in keys if key not in known]:
+        found = [(row["stem"], row["label"]) for row in table]
+    known = dict(found)
+    stems = [stem for stem, _ in found]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1} if len(known) < len(stems) else ()):
+        raise ValueError(f"Expected every image once in {str(path)!r}, got {reading.some(twice)} again.")
+    if unknown := [key for key in keys if not known.get(key)]:
         raise ValueError(f"Expected a class for every image in {str(path)!r}, got none for {reading.some(unknown)}.")
-    labels = np.asarray([known[key] for key in keys])
-    return labels.astype(int) if all(label.isdigit() for label in labels) else labels
+    return np.asarray([known[key] for key in keys])

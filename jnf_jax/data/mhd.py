@@ -2,7 +2,7 @@
 
     image   28x28x1    audio   32x128x1 mel    trajectory   200       float32, Gaussian(scale) on [0, 1]
 
-The authors publish `mhd_train.pt` and `mhd_test.pt`, which only PyTorch can read. `experiments/convert_mhd.py` turns them once into .npz files of plain arrays, to be laid under
+The authors publish `mhd_train.pt` and `mhd_test.pt`, which only PyTorch can read. `python -m experiments.convert_mhd` turns them once into .npz files of plain arrays, to be laid under
 `$JNF_DATA_DIR/mhd/`. A tenth of the 50,000 training examples is kept for validation, by class. The label is no modality.
 """
 
@@ -16,7 +16,7 @@ from jnf_jax import configs, specs
 from jnf_jax.data import files, pairing, prepared, source
 
 _SHAPES = {"image": (28, 28, 1), "audio": (32, 128, 1), "trajectory": (200,)}
-_HINT = "Make it from the authors' tensors by experiments/convert_mhd.py."
+_HINT = "Make it from the authors' tensors by `python -m experiments.convert_mhd`."
 _RAW = {part: files.RawFile(name=f"mhd/mhd_{part}.npz", hint=_HINT) for part in ("train", "test")}
 
 

@@ -95,6 +95,10 @@ def divided(
         train = rows["train"][there[rows["train"]]]
         if not len(train):
             raise ValueError(f"Expected modality {name!r} in some training example, got it in none.")
+        if x.dtype.kind == "f" and (bad := there & ~np.isfinite(x).reshape(len(x), -1).all(1)).any():
+            raise ValueError(
+                f"Expected finite values for modality {name!r}, got others in {some([keys[i] for i in np.flatnonzero(bad)])}."
+            )
         specs[name], made[name] = _modality(config, name, x, there, train, counts=counts, columns=(columns or {}).get(name))
     return arrays_lib.splits(
         specs, made, None if labels is None else classes(labels), masks=masks or None, config=config, rows=rows
@@ -108,11 +112,20 @@ def check_names(found: Mapping[str, Any], modalities: Mapping[str, Any], what: s
 
 
 def classes(values: np.ndarray) -> np.ndarray:
-    """Returns the classes `[N]` int32 of labels: whole numbers of 0 and more that int32 holds as they are, anything else by its place among the sorted values."""
+    """Returns the classes `[N]` int32 of labels.
+
+    Whole numbers of 0 and more that int32 holds stay as they are, also where they are written as floats or as words; anything else is replaced by
+    its place among the sorted values.
+    """
     values = np.asarray(values)
-    if np.issubdtype(values.dtype, np.integer) and values.min() >= 0 and values.max() <= np.iinfo(np.int32).max:
+    if values.dtype.kind not in "biuf":
+        values = values.astype(str)
+        known = np.unique(values)
+        digits = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in known)
+        values = values.astype(int) if digits and len(set(map(int, known))) == len(known) else values
+    if values.dtype.kind in "iuf" and _whole(values) and values.min() >= 0 and values.max() <= np.iinfo(np.int32).max:
         return values.astype(np.int32)
-    return np.unique(values.astype(str), return_inverse=True)[1].astype(np.int32)
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
 
 
 def match(keys: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -152,17 +165,14 @@ def _modality(
 ) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
     """Returns the spec of a modality, given or read off, and its data as that spec takes them."""
     if x.dtype.kind in "OUS":
-        known, places = np.unique(x[there].astype(str), return_inverse=True)
-        if len(known) > max(_MOST_KINDS, there.sum() / 2):
-            raise ValueError(
-                f"Expected categories that repeat in modality {name!r}, got {len(known)} words in {there.sum()} examples."
-            )
+        given = config.specs.get(name)
+        known, places = _words(name, x[there].astype(str), None if given is None else given.labels)
         x = np.zeros(x.shape, np.int32)
         x[there] = places.reshape(-1, *x.shape[1:])
         inferred = {"likelihood": "categorical", "num_categories": max(len(known), 2)}
         if len(known) > 1:
             inferred["labels"] = tuple(map(str, known))
-    elif x.dtype == np.uint8 and x.ndim > 2:
+    elif x.dtype == np.uint8 and x.ndim > 2 and x[there].max() != 1:  # images of 0 and 1 are masks
         inferred = {"likelihood": "laplace", "scale": config.scale, "support": (0.0, 1.0)}
     elif np.isin(x[there], (0, 1)).all():
         inferred = {"likelihood": "bernoulli"}
@@ -181,6 +191,31 @@ def _modality(
     if spec.likelihood == "categorical" and _whole(x[there]):
         x = np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(np.int32)
     return spec, x
+
+
+def _words(name: str, words: np.ndarray, labels: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the categories and every word's place among them: those of the given labels in their order, else the sorted words."""
+    known, places = np.unique(words, return_inverse=True)
+    if labels is not None:
+        if others := sorted(set(known) - set(labels)):
+            raise ValueError(f"Expected words of {labels} in modality {name!r}, got {some(others)}.")
+        return np.asarray(labels), np.asarray([labels.index(word) for word in known])[places]
+    if len(known) > max(_MOST_KINDS, len(words) / 2):
+        raise ValueError(
+            f"Expected categories that repeat in modality {name!r}, got {len(known)} words in {len(words)} examples."
+        )
+    others = [word for word in known if not _is_number(word)]
+    if len(known) > _MOST_KINDS and 0 < len(others) < len(known) / 10:
+        raise ValueError(f"Expected numbers or words in modality {name!r}, got numbers and {some(others)}.")
+    return known, places
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _real(config: Options, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -135,20 +135,14 @@ def check(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], labels: np.n
         modality's likelihood gives no density; the message names the modality and the value.
     """
     check_modalities(specs, arrays)
-    lengths = {name: len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in specs}
-    if len(set(lengths.values())) != 1:
-        raise ValueError(f"Expected as many examples in every modality, got {lengths}.")
-    if not next(iter(lengths.values())):
-        raise ValueError("Expected at least one example, got none.")
+    num = check_lengths(specs, arrays)
     for name, spec in specs.items():
         # what stays in a file is checked as it is read
         check_values(name, spec, arrays[name][:1] if isinstance(arrays[name], stream.Rows) else np.asarray(arrays[name]))
     if labels is not None:
         labels = np.asarray(labels)
-        if labels.shape != (next(iter(lengths.values())),) or not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(
-                f"Expected integer labels of shape ({next(iter(lengths.values()))},), got {labels.dtype} {labels.shape}."
-            )
+        if labels.shape != (num,) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(f"Expected integer labels of shape ({num},), got {labels.dtype} {labels.shape}.")
         if labels.min() < 0:
             raise ValueError(f"Expected labels of 0 and more, got {labels.min()}.")
 
@@ -160,6 +154,16 @@ def check_modalities(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray]) -
     specs_lib.check_names(specs)
     if set(arrays) != set(specs):
         raise ValueError(f"Expected arrays for the modalities {sorted(specs)}, got {sorted(arrays)}.")
+
+
+def check_lengths(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray]) -> int:
+    """Returns the number of examples; raises a ValueError where it is 0, or not the same in every modality."""
+    lengths = {name: len(arrays[name]) if np.ndim(arrays[name]) else 0 for name in specs}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"Expected as many examples in every modality, got {lengths}.")
+    if not (num := next(iter(lengths.values()))):
+        raise ValueError("Expected at least one example, got none.")
+    return num
 
 
 def check_masks(specs: specs_lib.Specs, masks: Mapping[str, np.ndarray] | None, num: int) -> None:
@@ -217,7 +221,7 @@ def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None
 def _check_real(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray, low: float, high: float) -> None:
     if np.issubdtype(x.dtype, np.floating):
         if spec.support is not None:
-            _check_range(name, low, high, *spec.support)
+            _check_range(name, low, high, *(float(np.asarray(end, x.dtype)) for end in spec.support))  # as precise as the data
     elif x.dtype != np.uint8 or spec.support is None:
         raise ValueError(
             f"Expected floats (or uint8 with a support) for the {spec.likelihood} modality {name!r}, got dtype {x.dtype}."

@@ -6,6 +6,7 @@ among the sorted words. An empty cell means that the example lacks the modality;
 
 import dataclasses
 import datetime
+import numbers
 import pathlib
 from collections.abc import Mapping
 
@@ -72,6 +73,10 @@ def _table(path: str):
     name, options = _READERS[ending]
     try:
         table = getattr(pandas, name)(path, **options)
+        if name == "read_csv" and not isinstance(
+            table.index, pandas.RangeIndex
+        ):  # the first column would be taken for names of rows
+            raise ValueError("rows have more fields than the header has names")
         if name == "read_csv" and (words := [column for column in table if _is_of_words(table[column])]):
             # pandas takes words such as None and NA for empty cells
             again = pandas.read_csv(path, **options, usecols=words, dtype=str, keep_default_na=False, na_values=[""])
@@ -92,12 +97,21 @@ def _has_dates(column) -> bool:
     return any(isinstance(value, (datetime.date, datetime.time, datetime.timedelta)) for value in column)
 
 
+def _as_numbers(column):
+    """Returns a column of objects as numbers where it holds nothing else: booleans beside empty cells, or decimals."""
+    values = column.dropna()
+    if column.dtype.kind != "O" or not len(values) or not all(isinstance(v, (bool, numbers.Number)) for v in values):
+        return column
+    return column.astype(object).where(column.notna(), np.nan).astype(float)
+
+
 def _array(name: str, columns) -> np.ndarray:
     """Returns `[N, columns]` numbers, or one column of words `[N, 1]`."""
     if dates := [str(c) for c in columns if _has_dates(columns[c])]:
         raise ValueError(
             f"Expected numbers or words in the columns of modality {name!r}, got dates in {dates}: make them numbers first."
         )
+    columns = columns.apply(_as_numbers)
     words = [str(c) for c, dtype in columns.dtypes.items() if dtype.kind not in "biuf"]
     if not words:
         if columns.isna().any(axis=None):

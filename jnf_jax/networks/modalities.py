@@ -63,7 +63,9 @@ class Modalities:
 
     def features(self, encoders: types.Params, name: str, x: types.Array) -> types.Array:
         """Returns what an encoder sees in data `[B, *shape]`, `[B, F]`."""
-        return self._apply(self.networks[name].encoder, encoders[name], distributions.network_input(self.specs[name], x))
+        x = distributions.network_input(self.specs[name], x)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # halves are small enough for files, not to compute in
+        return self._apply(self.networks[name].encoder, encoders[name], x)
 
     def features_shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of what an encoder makes of one example, (1, F): what a layer behind it is initialised on."""

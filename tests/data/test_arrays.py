@@ -110,6 +110,47 @@ def test_masks_come_from_the_file_and_from_nan(tmp_path):
     np.testing.assert_array_equal(train.take(5).masks["b"], train.masks["b"][:5])
 
 
+def test_categories_beside_nan_are_whole_numbers(tmp_path):
+    kind = np.arange(40.0)[:, None] % 3
+    kind[5] = np.nan
+    np.savez(tmp_path / "file.npz", a=np.ones((40, 2)), kind=kind)
+    three = specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3)
+    config = arrays.Config(path=str(tmp_path / "file.npz"), specs={"a": REAL, "kind": three}, nan_is_missing=True)
+    parts = [arrays.build(config, split) for split in source.SPLITS]
+    assert sum(int((~part.masks["kind"]).sum()) for part in parts) == 1
+    assert np.issubdtype(parts[0].arrays["kind"].dtype, np.integer)
+
+
+def test_a_modality_may_be_called_a_mask(tmp_path):
+    both = {"scan": REAL, "scan_mask": BITS}
+    for name, spec in both.items():
+        np.save(tmp_path / f"{name}.npy", np.ones((40, *spec.shape)))
+    part = arrays.build(arrays.Config(path=str(tmp_path), specs=both), "train")
+    assert list(part.specs) == ["scan", "scan_mask"]
+    assert part.masks is None
+
+
+def test_modalities_of_other_lengths_are_told_where_there_are_masks():
+    both = {"x": REAL, "y": REAL}
+    with pytest.raises(ValueError, match=r"as many examples in every modality, got \{'x': 10, 'y': 9\}"):
+        arrays.splits(both, {"x": np.zeros((10, 2)), "y": np.zeros((9, 2))}, masks={"y": np.ones(10, bool)})
+
+
+@pytest.mark.parametrize("support", [(0.0, 0.3), (-0.1, 0.1), (0.0, 1.1)])
+def test_ends_of_a_support_are_as_precise_as_the_data(support):
+    both = {"x": specs.ModalitySpec(shape=(1,), support=support), "y": REAL}
+    ends = np.clip(np.linspace(-2, 2, 40)[:, None], *support).astype(np.float32)
+    other = np.zeros((40, 2))
+    assert len(arrays.splits(both, {"x": ends, "y": other}, masks={"x": np.arange(40) % 5 > 0})["train"]) == 32
+    with pytest.raises(ValueError, match="values of modality 'x' in"):
+        arrays.splits(both, {"x": ends + np.float32(1e-3), "y": other})
+
+
+def test_a_support_is_finite():
+    with pytest.raises(ValueError, match=r"low < high, both finite, got \(0.0, inf\)"):
+        specs.ModalitySpec(shape=(2,), support=(0.0, np.inf))
+
+
 def test_nan_is_an_error_unless_it_is_said_to_mean_missing(tmp_path):
     config = dataclasses.replace(incomplete(tmp_path), nan_is_missing=False)
     with pytest.raises(ValueError, match="finite values for modality 'a'"):

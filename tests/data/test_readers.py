@@ -1,4 +1,5 @@
 import dataclasses
+import decimal
 import sys
 
 import anndata
@@ -334,6 +335,71 @@ def test_words_are_classes_by_their_place():
     np.testing.assert_array_equal(reading.classes(np.array(["b", "a", "b"])), [1, 0, 1])
     np.testing.assert_array_equal(reading.classes(np.array([3, 7, 3])), [3, 7, 3])
     assert len(set(reading.classes(np.array([1, 2**32 + 1, 5])))) == 3
+    np.testing.assert_array_equal(reading.classes(np.array(["10", "2", "9"])), [10, 2, 9])
+    np.testing.assert_array_equal(reading.classes(np.array(["01", "1", "2"])), [0, 1, 2])  # two words
+    np.testing.assert_array_equal(reading.classes(np.array([10.0, 2.0, 0.0])), [10, 2, 0])
+    np.testing.assert_array_equal(reading.classes(np.array([10, -1, 2])), [2, 0, 1])
+    np.testing.assert_array_equal(reading.classes(np.array([True, False])), [1, 0])
+
+
+def test_words_of_a_given_spec_have_the_places_of_its_labels(tmp_path):
+    words = np.array(["low", "medium", "high"])[np.arange(forms.NUM) % 3]
+    frame = forms.table().assign(colour=words, age=np.arange(forms.NUM) % 3)
+    config = forms.write_table(tmp_path / "table.csv", frame)
+    given = specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3, labels=("low", "medium", "high"))
+    config = dataclasses.replace(config, specs={"eyes": given}, standardise=False)
+    part = tables.build(config, "train")
+    np.testing.assert_array_equal(part.arrays["eyes"][:, 0], part.arrays["body"][:, 0].astype(int))
+    few = dataclasses.replace(given, num_categories=2, labels=("low", "high"))
+    with pytest.raises(ValueError, match=r"words of \('low', 'high'\) in modality 'eyes', got 'medium'"):
+        tables.build(dataclasses.replace(config, specs={"eyes": few}), "train")
+
+
+def test_a_stray_word_among_numbers_is_named(tmp_path):
+    ages = [str(20 + i % 60) for i in range(500)]
+    ages[7] = "?"
+    frame = pandas.DataFrame({"age": ages, "x": np.linspace(0, 1, 500)})
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(ValueError, match=r"numbers or words in modality 'a', got numbers and '\?'"):
+        tables.build(tables.Config(path=str(tmp_path / "table.csv"), columns={"a": ("age",), "b": ("x",)}), "train")
+    stages = frame.assign(age=np.array(["1", "2", "3A", "3B"])[np.arange(500) % 4])
+    stages.to_csv(tmp_path / "table.csv", index=False)
+    part = tables.build(tables.Config(path=str(tmp_path / "table.csv"), columns={"a": ("age",), "b": ("x",)}), "train")
+    assert part.specs["a"].labels == ("1", "2", "3A", "3B")
+
+
+def test_rows_longer_than_the_header_are_refused(tmp_path):
+    lines = ["a,b,c", *(f"{i},{i + 100},{i + 200}," for i in range(40))]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="rows have more fields than the header"):
+        tables.build(tables.Config(path=str(tmp_path / "table.csv"), columns={"u": ("a",), "v": ("b",)}), "train")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_booleans_beside_empty_cells_are_numbers(tmp_path, ending):
+    said = pandas.Series([bool(i % 2) for i in range(40)], dtype=object)
+    said[3] = None
+    frame = pandas.DataFrame({"s": said, "t": said[::-1].to_numpy(), "x": np.linspace(0, 1, 40)})
+    path = tmp_path / f"table.{ending}"
+    frame.to_parquet(path) if ending == "parquet" else frame.to_csv(path, index=False)
+    config = tables.Config(path=str(path), columns={"s": ("s", "t"), "x": ("x",)}, incomplete=True)
+    assert tables.build(config, "train").specs["s"] == specs.ModalitySpec(shape=(2,), likelihood="bernoulli", labels=("s", "t"))
+
+
+def test_decimals_are_numbers(tmp_path):
+    frame = pandas.DataFrame({"price": [decimal.Decimal(i) / 4 for i in range(40)], "x": np.linspace(0, 1, 40)})
+    frame.to_parquet(tmp_path / "table.parquet")
+    config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("price",), "b": ("x",)}, standardise=False)
+    _, found, _ = together(config, tables)
+    assert sorted(found["a"][:, 0]) == [i / 4 for i in range(40)]
+
+
+def test_what_is_not_finite_is_named_by_its_row(tmp_path):
+    codes = np.random.default_rng(0).normal(size=(40, 2))
+    codes[17, 1] = np.nan
+    datasets.Dataset.from_dict({"a": codes.tolist(), "b": np.arange(40.0)}).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match="finite values for modality 'a', got others in '17'"):
+        hf_datasets.build(hf_datasets.Config(path=str(tmp_path / "set"), columns={"a": "a", "b": "b"}), "train")
 
 
 def test_readers_split_as_arrays_do(tmp_path):

@@ -142,6 +142,17 @@ def test_a_decoder_of_another_size_is_named():
         jax.eval_shape(model.init, jax.random.key(0))
 
 
+@pytest.mark.parametrize("network", [conv.Config(channels=(4,), hidden=None), mlp.Config(hidden=(8,))])
+def test_networks_compute_on_data_of_half_precision_in_float32(network):
+    spec = specs.ModalitySpec(shape=(8, 8, 1), likelihood="laplace", support=(0.0, 1.0))
+    built = modalities.build({"a": spec, "b": spec}, network, {}, {})
+    encoders = built.init_encoders(jax.random.key(0))
+    x = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1)).astype(jnp.float16)
+    features = built.features(encoders, "a", x)
+    assert features.dtype == jnp.float32
+    np.testing.assert_array_equal(features, built.features(encoders, "a", x.astype(jnp.float32)))
+
+
 def test_bfloat16_networks_keep_float32_parameters_and_come_close():
     modalities = {name: specs.ModalitySpec(shape=(8, 8, 3)) for name in "ab"}
     config = jnf.Config(latent_dim=4, network=conv.Config(channels=(8,), hidden=16, decoder_hidden=16))
