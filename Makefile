@@ -29,7 +29,7 @@ lint: $(STAMP)
 	$(RUN) -m ruff format --check .
 
 docs: $(STAMP)  ## the site, into build/docs; runs the notebooks at their small sizes, and warnings are errors
-	$(RUN) -m sphinx -W --keep-going -q -j 2 -b html docs build/docs
+	$(RUN) -m sphinx -E -W --keep-going -q -j 2 -b html docs build/docs  # -E: tables and notebooks depend on more than their pages
 
 tables: $(STAMP)  ## the README's tables, drawn again from the committed results
 	$(RUN) docs/extensions/committed.py

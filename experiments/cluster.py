@@ -5,7 +5,8 @@
     --coordinator host:port --num-processes N --process-id I [--heartbeat 60]
     --distributed                   JAX finds the other processes, on hosts that do not tell by their environment, as TPU VMs
 
-Without these flags, processes that SLURM, Open MPI, a Kubernetes indexed job or a TPU pod started together find each other by JAX's own detection.
+Without these flags, processes that SLURM, Open MPI or a TPU pod started together find each other by JAX's own detection. One that is alone on its
+host takes all of the host's devices, others take the one of their number there.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -23,6 +26,7 @@ from jnf_jax.training import fit, processes, sharding
 
 _HEARTBEAT = 60  # seconds after which a silent process is taken for dead
 _COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
+_LOCAL_COUNTS = ("SLURM_STEP_TASKS_PER_NODE", "OMPI_COMM_WORLD_LOCAL_SIZE")  # `1(x2)`: one task on each of two nodes
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +54,11 @@ def initialize(arguments: argparse.Namespace) -> None:
     Called before anything asks for devices.
 
     Raises:
-      ValueError: if some of the flags are missing or make no sense.
+      ValueError: if some of the flags are missing or make no sense, or JAX finds no others.
     """
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": arguments.heartbeat}
+    if is_alone_on_its_host(os.environ):
+        options["local_device_ids"] = []  # all; JAX would take the first
     named = {name: getattr(arguments, name) for name in ("coordinator", "num_processes", "process_id")}
     given = {name: value for name, value in named.items() if value is not None}
     if given and len(given) < len(named):
@@ -61,7 +68,12 @@ def initialize(arguments: argparse.Namespace) -> None:
         raise ValueError(f"Expected a --heartbeat of at least 1 second, got {arguments.heartbeat}.")
     if not given:
         if arguments.distributed or is_cluster(os.environ):
-            jax.distributed.initialize(heartbeat_timeout_seconds=arguments.heartbeat)
+            try:
+                jax.distributed.initialize(**options)
+            except ValueError as error:
+                raise ValueError(
+                    f"Expected processes that JAX can find, got none ({error}): give --coordinator, --num-processes and --process-id."
+                ) from error
         return
     host, _, port = arguments.coordinator.rpartition(":")
     if not host or not port.isdigit():
@@ -75,7 +87,7 @@ def initialize(arguments: argparse.Namespace) -> None:
             arguments.coordinator,
             arguments.num_processes,
             arguments.process_id,
-            heartbeat_timeout_seconds=arguments.heartbeat,
+            **options,
         )
 
 
@@ -83,9 +95,14 @@ def is_cluster(environment: Mapping[str, str]) -> bool:
     """Returns whether several processes were started together; JAX then finds out which this one is."""
     if any(int(environment.get(name) or 1) > 1 for name in _COUNTS):
         return True
-    if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
-        return True
     return "," in environment.get("TPU_WORKER_HOSTNAMES", "")
+
+
+def is_alone_on_its_host(environment: Mapping[str, str]) -> bool:
+    """Returns whether a cluster started one process on every host, and nobody said which devices it has."""
+    told = [environment[name] for name in _LOCAL_COUNTS if name in environment]
+    alone = [re.fullmatch(r"1(\(x\d+\))?", count) is not None for count in told]
+    return bool(alone) and all(alone) and "JAX_LOCAL_DEVICE_IDS" not in environment
 
 
 @contextlib.contextmanager

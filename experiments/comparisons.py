@@ -28,6 +28,9 @@ class Run(NamedTuple):
     params: Any
 
 
+_LETTERS = "bcdefgh"  # of the rows below the data
+
+
 def load(folders: Sequence[pathlib.Path]) -> tuple[list[Run], experiment.Splits]:
     """Returns runs and the data they were trained on.
 
@@ -51,11 +54,15 @@ def latent_posteriors(
     """Returns the paper's figure 2: data, then a row a run: posteriors of the first modality in the latent plane, and the second drawn from them.
 
     Raises:
-      ValueError: if a latent space has not two dimensions.
+      ValueError: if a latent space has not two dimensions, there are no classes, or more runs than letters.
     """
     for run in runs:
         if run.model.latent_dim != 2:
             raise ValueError(f"Expected latent spaces of 2 dimensions, got {run.model.latent_dim} in {run.name}.")
+    if test.labels is None:
+        raise ValueError("Expected a labelled data set, for observations of every class are shown, got one without labels.")
+    if len(runs) > len(_LETTERS):
+        raise ValueError(f"Expected at most {len(_LETTERS)} runs beside one another, got {len(runs)}.")
     first, second = tuple(test.specs)[:2]
     rows = np.concatenate([np.flatnonzero(test.labels == c)[: num_shown // 2] for c in np.unique(test.labels)])
     shown = {name: x[rows] for name, x in test.arrays.items()}
@@ -69,7 +76,7 @@ def latent_posteriors(
             axis.axis("off")
     grid = inference_gap.make_grid(radius=4.0, num=161)
     side = np.unique(grid.points[:, 0])
-    for letter, run, part in zip("bcdefgh", runs, others, strict=False):
+    for letter, run, part in zip(_LETTERS, runs, others, strict=False):
         part.suptitle(f"({letter}) {run.name}", fontsize=10, x=0.01, ha="left")
         left, right = part.subfigures(1, 2, width_ratios=[1, 2.2])
         axis = left.subplots()
@@ -87,9 +94,9 @@ def latent_posteriors(
         images = coherence.as_data(run.model, run.model.decode(run.params, z[:num_draws]))[second]
         axes = right.subplots(len(rows), num_draws + 1)
         for i, line in enumerate(axes):
-            row = [distributions.canonical(test.specs[first], shown[first][i]), *np.asarray(images[:, i])]
-            for axis, x in zip(line, row, strict=True):
-                axis.imshow(_tile(test.specs[second], x))
+            row = [(first, distributions.canonical(test.specs[first], shown[first][i])), *((second, x) for x in images[:, i])]
+            for axis, (name, x) in zip(line, row, strict=True):
+                axis.imshow(_tile(test.specs[name], x))
                 axis.set(xticks=[], yticks=[])
             for spine in line[0].spines.values():
                 spine.set(color=f"C{i}", linewidth=2)

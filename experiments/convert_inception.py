@@ -1,6 +1,6 @@
 """Turns Inception-v3's standard FID weights into plain arrays, once, in any environment that has PyTorch.
 
-    python experiments/convert_inception.py pt_inception-2015-12-05-6726825d.pth --output inception_fid.npz
+    python -m experiments.convert_inception pt_inception-2015-12-05-6726825d.pth --output inception_fid.npz
 
 The file is the one that pytorch-fid publishes (release `fid_weights`), converted there from TensorFlow's; its name carries the beginning of its
 SHA-256, which is checked. It is read with `weights_only=True`, which builds tensors alone and runs no code of the file. The project itself never

@@ -1,6 +1,6 @@
 """Turns MHD's tensors into plain arrays, once, in any environment that has PyTorch.
 
-    python experiments/convert_mhd.py mhd_train.pt mhd_test.pt --output $JNF_DATA_DIR/mhd
+    python -m experiments.convert_mhd mhd_train.pt mhd_test.pt --output $JNF_DATA_DIR/mhd
 
 The authors' files are what `torch.save` made of (labels, images, trajectories, sounds, ..). They are read with `weights_only=True`, which builds
 tensors and containers alone and runs no code of the file. The project itself never reads them, and does not need PyTorch.

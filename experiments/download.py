@@ -21,7 +21,7 @@ class Arguments:
 
     Attributes:
       repository: `USER/NAME` on the Hub.
-      output: folder for the files.
+      output: folder for the files, new or empty.
       revision: branch, tag or commit; the newest where not given.
     """
 
@@ -33,10 +33,6 @@ class Arguments:
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax download")
-    if run := [name for name in ("checkpoints", "params") if (arguments.output / name).exists()]:
-        raise ValueError(
-            f"Expected --output without a run, whose files would be replaced, got {arguments.output} with {run[0]}."
-        )
     folder = hub.from_hub(arguments.repository, revision=arguments.revision, folder=arguments.output)
     weights.load(folder)
     print(f"downloaded: {folder}")

@@ -43,7 +43,7 @@ class Arguments:
       num_likelihood: test observations behind the log likelihoods.
       num_importance: K, importance samples for each of them.
       batch_size: observations sampled at once.
-      inception: Inception-v3's FID weights (`experiments/convert_inception.py`); with them the FID of the first modality is measured, from
+      inception: Inception-v3's FID weights (`python -m experiments.convert_inception`); with them the FID of the first modality is measured, from
         `num_observations` images against the whole test set.
       chains_only: run the long chains alone.
       chain_observations: test observations that the long chains run for.

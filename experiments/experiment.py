@@ -45,9 +45,12 @@ _OF_THE_DISK = (
     *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 )
 _TRAINED = ("checkpoints", "params")
+_MARKS = ("config.json", "environment.json")  # every run has them
+_MEASURED = ("evaluation", "evaluation_validation", "inference_gap")
 _CONTENT = (
-    *("checkpoints*", "params*", "failed", "metrics.jsonl", "taken.json", "evaluation*.json", "inference_gap*.json"),
-    *("product_gap", "samples", "figures", "loggers.json", "tensorboard", "wandb", "mlflow.db", "mlflow"),
+    *("checkpoints", "params", "failed", "metrics.jsonl", "taken.json", "product_gap", "samples", "figures"),
+    *(f"{name}.{kind}{end}" for name in _MEASURED for kind in ("json", "parts.json") for end in ("", ".tmp", ".damaged")),
+    *("loggers.json", "tensorboard", "wandb", "mlflow.db", "mlflow"),
     *("environment.json", "config.json"),  # its config marks the folder to the last
 )
 
@@ -114,7 +117,8 @@ def _module(name: str) -> types.ModuleType:
             for frame in traceback.extract_tb(error.__traceback__)
             if pathlib.Path(frame.filename).resolve() == path.resolve()
         ]
-        where = f"{name}:{getattr(error, 'lineno', None) or (lines or ['?'])[-1]}"
+        own = error.lineno if isinstance(error, SyntaxError) else None  # a JSON's error has the line of the JSON
+        where = f"{name}:{own or (lines or ['?'])[-1]}"
         raise ValueError(f"Expected an experiment file that runs, got {type(error).__name__} at {where}: {error}.") from error
     return module
 
@@ -180,13 +184,19 @@ def check_free(workdir: pathlib.Path, config: Config) -> None:
 
 
 def remove(workdir: pathlib.Path) -> None:
-    """Removes what a run left in its folder; other files stay."""
-    for name in _CONTENT:
-        for path in workdir.glob(name):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    """Removes what a run left in its folder; other files stay.
+
+    Raises:
+      ValueError: if the folder holds files of such names, but neither of those that every run has.
+    """
+    found = [workdir / name for name in _CONTENT if _present(workdir / name)]
+    if found and not any(_present(workdir / name) for name in _MARKS):
+        raise ValueError(f"Expected a run to remove, with {' or '.join(_MARKS)}, got {found[0]} without: remove it yourself.")
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def create(workdir: pathlib.Path, config: Config) -> None:

@@ -55,9 +55,11 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))
     model, _ = experiment.build(config)
     params = stages.load(model, workdir)
+    packages = (environment or {}).get("packages", {})
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         if weights.found(output) and checkpoint.digest(weights.read(model, output)) == checkpoint.digest(params):
-            return  # this very run, of a command whose upload failed for instance
+            _describe(output, config, model.specs, params, packages, evaluation)  # it may have been measured again
+            return
         raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
     unfinished = output.with_name(f"{output.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -66,13 +68,16 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     except OSError as error:
         raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
     weights.save(unfinished, params, config=config.model, specs=model.specs)
-    files.write_json(unfinished / "config.json", configs.to_json(config))
-    if evaluation is not None:
-        files.write_json(unfinished / "evaluation.json", evaluation)
-    packages = (environment or {}).get("packages", {})
-    card = model_card.write(unfinished, config, model.specs, params, packages, evaluation)
-    files.write_text(unfinished / model_card.NAME, card)
+    _describe(unfinished, config, model.specs, params, packages, evaluation)
     unfinished.replace(output)
+
+
+def _describe(folder: pathlib.Path, config: experiment.Config, specs, params, packages: dict, evaluation: dict | None) -> None:
+    """Writes what stands beside the weights."""
+    files.write_json(folder / "config.json", configs.to_json(config))
+    if evaluation is not None:
+        files.write_json(folder / "evaluation.json", evaluation)
+    files.write_text(folder / model_card.NAME, model_card.write(folder, config, specs, params, packages, evaluation))
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:

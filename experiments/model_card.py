@@ -9,7 +9,7 @@ import jnf_jax
 from experiments import experiment
 from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
-from jnf_jax.training import files, weights
+from jnf_jax.training import files, hub, weights
 
 NAME = "README.md"
 
@@ -34,6 +34,7 @@ def write(
     """
     data, model = (type(part).__module__.rpartition(".")[2] for part in (config.data, config.model))
     size = sum(leaf.size for leaf in jax.tree.leaves(params))
+    listed = [path for name in sorted(hub.FILES) if name != NAME and (path := folder / name).exists()]
     parts = [
         f"---\nlibrary_name: jnf_jax\ntags:\n- jax\n- multimodal\n- variational-autoencoder\n- {model.replace('_', '-')}\n---",
         f"# {model} on {data}",
@@ -48,7 +49,7 @@ def write(
         if evaluation
         else "Nothing yet: `jnf-jax evaluate` measures it.",
         "## Files",
-        table(["file", "sha256"], [[f"`{path.name}`", f"`{files.sha256(path)}`"] for path in sorted(folder.iterdir())]),
+        table(["file", "sha256"], [[f"`{path.name}`", f"`{files.sha256(path)}`"] for path in listed]),
         "## Versions",
         table(["package", "version"], [["jnf_jax", jnf_jax.__version__], *map(list, packages.items())]),
     ]

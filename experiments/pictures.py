@@ -104,9 +104,14 @@ def tile(
 def caption(name: str, spec: specs_lib.ModalitySpec, limits: Limits) -> str:
     """Returns a modality's name; that of a vector with the range of its tiles, its unit and its entries' names."""
     if kind(spec) not in ("bars", "curve"):
-        return name if spec.unit is None else f"{name} [{spec.unit}]"
+        return name if spec.unit is None else _plain(f"{name} [{spec.unit}]")
     lines = [name, f"{limits[0]:.3g} to {limits[1]:.3g} {spec.unit or ''}".rstrip()]
-    return "\n".join(lines if spec.labels is None or len(spec.labels) > 4 else [*lines, ", ".join(spec.labels)])
+    return _plain("\n".join(lines if spec.labels is None or len(spec.labels) > 4 else [*lines, ", ".join(spec.labels)]))
+
+
+def _plain(text: str) -> str:
+    """Returns a text in which no dollar begins a formula."""
+    return text.replace("$", r"\$")
 
 
 def mosaic(rows: Sequence[Sequence[np.ndarray | None]], *, gap: int = 4) -> np.ndarray:

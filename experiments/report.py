@@ -116,10 +116,17 @@ def load(folder: pathlib.Path) -> Run:
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Returns runs that differ in their seed alone as one group, in the order in which they come."""
+    """Returns runs that differ in their seed alone as one group, in the order in which they come.
+
+    Raises:
+      ValueError: if two runs have the same config and seed, which would count twice.
+    """
     found: dict[str, list[Run]] = {}
     for run in runs:
-        found.setdefault(json.dumps({k: v for k, v in run.config.items() if k != "seed"}, sort_keys=True), []).append(run)
+        group = found.setdefault(json.dumps({k: v for k, v in run.config.items() if k != "seed"}, sort_keys=True), [])
+        if twice := [other for other in group if other.config.get("seed") == run.config.get("seed")]:
+            raise ValueError(f"Expected every seed of an experiment once, got it in {twice[0].folder} and in {run.folder}.")
+        group.append(run)
     return [Group(_name(members), members) for members in found.values()]
 
 

@@ -24,6 +24,7 @@ from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages, writers
 
+_LONGEST = 180  # characters of a name of a picture
 _MOST_TILES = 100  # in a row of a picture, or below each other
 
 
@@ -95,7 +96,7 @@ def main() -> int:
         found = parts.Parts(folder / "sample.parts.json", asked | {"weights": checkpoint.digest(params)})
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
-            path = folder / f"{subsets.label(subset)}.png"
+            path = folder / f"{_stem(subset)}.png"
             save = functools.partial(_save, path, model, params, data["test"], subset, arguments)
             if found.get(path.name, save) != (_digest(path) if path.is_file() else None):
                 save()  # the picture is another one by now
@@ -128,6 +129,12 @@ def draw_all(arguments: Arguments) -> int:
             progress.update("shards", number, len(missing))
     print(f"written: {shards.finish(job, found)}")
     return 0
+
+
+def _stem(subset: subsets.Subset) -> str:
+    """Returns a subset's label as the name of a file, with a checksum in place of its end where it would be too long for one."""
+    label = subsets.label(subset)
+    return label if len(label) <= _LONGEST else f"{label[:_LONGEST]}_{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _save(path: pathlib.Path, *args) -> str:

@@ -124,7 +124,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     measured = evaluate.answers(parts.known(folder / evaluate.FILES["test"]), parse_evaluate(arguments.evaluate))
-    drawn = (folder / "figures" / f"{figures.LAST}.png").exists()
+    drawn = measured and (folder / "figures" / f"{figures.LAST}.png").exists()
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from experiments import cluster, experiment, reporter, settings, stopping
 from jnf_jax import keys, types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, loggers, processes, stages, writers
+from jnf_jax.training import checkpoint, files, loggers, processes, stages, weights, writers
 
 
 def main() -> int:
@@ -111,6 +111,10 @@ def train(
     """
     stop, policy = stop or stopping.Stop(), policy or checkpoint.Policy()
     loggers.check(log)
+    if weights.found(workdir):
+        raise ValueError(
+            f"Expected a --workdir without shared weights, which would be read in place of those trained, got {workdir}."
+        )
     if not overwrite:
         processes.from_first(lambda: experiment.check_free(workdir, config))
     model, data = experiment.build(config)

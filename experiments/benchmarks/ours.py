@@ -241,14 +241,14 @@ def _curved(dim: int) -> flow_base.Flow:
     return maf.build(maf.Config(hidden=targets.HIDDEN, **bounds), dim)
 
 
-def train_curved_flows(folder: str) -> None:
+def train_curved_flows(folder: str, *, num_steps: int = 500) -> None:
     """Fits one flow to each of two bent Gaussians and writes their masked weights."""
     dim, num_experts = settings.TARGETS["curved_20"]
     flow, rng, arrays = _curved(dim), np.random.default_rng(0), {}
     masks = made.masks(dim, targets.HIDDEN)
     for index in range(num_experts):
         data = targets.bent(rng, 20_000, dim, bend=(0.5, -0.3)[index])
-        for block, layers in enumerate(_fit(flow, data, jax.random.key(index))):
+        for block, layers in enumerate(_fit(flow, data, jax.random.key(index), num_steps=num_steps)):
             for layer, (values, mask) in enumerate(zip(layers, masks, strict=True)):
                 mask = mask.reshape(mask.shape + (1,) * (values["kernel"].ndim - 2))
                 arrays[f"{index}/{block}/{layer}/kernel"] = np.asarray(values["kernel"] * mask)

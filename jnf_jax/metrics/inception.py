@@ -2,7 +2,7 @@
 
 The architecture is the one whose published FID weights were converted from TensorFlow: average pools leave the border's padding out, the last
 block pools by maximum, and there are 1,008 classes, whose layer is not needed here. The weights are not part of this project: a user lays down
-the file, `experiments/convert_inception.py` makes plain arrays of it once. The FID then is `frechet.distance` of these features.
+the file, `python -m experiments.convert_inception` makes plain arrays of it once. The FID then is `frechet.distance` of these features.
 """
 
 import functools
@@ -160,7 +160,7 @@ def load(path: pathlib.Path) -> Weights:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"Expected Inception-v3's converted FID weights at {path}, got no file; experiments/convert_inception.py makes it."
+            f"Expected Inception-v3's converted FID weights at {path}, got no file: `python -m experiments.convert_inception` makes it."
         )
     try:
         with np.load(path, allow_pickle=False) as file:

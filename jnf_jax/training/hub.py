@@ -8,6 +8,7 @@ Only the files named in `FILES` go up and come down, so that nothing else of a r
 import contextlib
 import os
 import pathlib
+import shutil
 import types
 from collections.abc import Iterator
 
@@ -32,7 +33,8 @@ def push_to_hub(folder: str | os.PathLike, repo: str, *, private: bool = False, 
     with _reached(repo) as library:
         api = library.HfApi()
         api.create_repo(repo, private=private, exist_ok=True)
-        absent = [name for name in FILES if not (pathlib.Path(folder) / name).exists()]  # those of older weights go
+        # those of older weights go; a page that somebody wrote stays
+        absent = [name for name in FILES if name != "README.md" and not (pathlib.Path(folder) / name).exists()]
         return str(
             api.upload_folder(
                 repo_id=repo,
@@ -50,17 +52,26 @@ def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLik
     Args:
       repo: `user/name`.
       revision: branch, tag or commit; the newest where None.
-      folder: where the files go; the Hub's own cache where None.
+      folder: where the files go, new or empty; the Hub's own cache where None.
 
     Raises:
-      ValueError: if the repository does not hold whole weights or is not reached, or `huggingface_hub` is not installed.
+      ValueError: if the repository does not hold whole weights or is not reached, the folder holds something, or `huggingface_hub` is not installed.
     """
+    if folder is None:
+        with _reached(repo) as library:
+            found = library.snapshot_download(repo, revision=revision, allow_patterns=list(FILES))
+        weights.describe(found)
+        return pathlib.Path(found)
+    folder = pathlib.Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"Expected a new or an empty folder to download to, got {folder}, which holds something.")
+    unfinished = folder.with_name(f"{folder.name}.tmp")  # the library takes what lies in a folder for what it was asked for
+    shutil.rmtree(unfinished, ignore_errors=True)
     with _reached(repo) as library:
-        found = library.snapshot_download(
-            repo, revision=revision, local_dir=None if folder is None else str(folder), allow_patterns=list(FILES)
-        )
-    weights.describe(found)
-    return pathlib.Path(found)
+        library.snapshot_download(repo, revision=revision, local_dir=str(unfinished), allow_patterns=list(FILES))
+    weights.describe(unfinished)
+    unfinished.replace(folder)
+    return folder
 
 
 @contextlib.contextmanager

@@ -104,6 +104,17 @@ def test_an_accelerator_is_measured_in_one_go_here_at_a_small_size(tmp_path):
         assert row["share_of_the_peak"] > 0
 
 
+def test_flows_of_the_curved_target_are_those_that_were_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("BENCHMARK_FILES", str(tmp_path))
+    trained = {}
+    for num_steps in (1, 2):
+        ours.train_curved_flows(str(tmp_path), num_steps=num_steps)
+        trained[num_steps] = ours.target_flow("curved_20")[1]
+    first, second = (jax.tree.leaves(params) for params in trained.values())
+    assert all(a.shape == b.shape for a, b in zip(first, second, strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
 @pytest.mark.slow
 def test_all_rows_run_here_at_a_small_size(tmp_path):
     path = tmp_path / "accelerator.json"

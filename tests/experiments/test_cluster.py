@@ -1,8 +1,10 @@
 import argparse
 import dataclasses
+import os
 
 import jax
 import pytest
+from jax._src import clusters
 
 from experiments import cluster, experiment
 from jnf_jax.training import processes, sharding
@@ -38,6 +40,56 @@ def test_jax_is_asked_for_the_others_where_nothing_tells_of_them(monkeypatch):
     assert joined == [{"heartbeat_timeout_seconds": 60}]
 
 
+@pytest.mark.parametrize(
+    ("environment", "alone"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, True),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1"}, True),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2)"}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1,2"}, False),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "1"}, True),
+        ({"OMPI_COMM_WORLD_LOCAL_SIZE": "8"}, False),
+        ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)", "JAX_LOCAL_DEVICE_IDS": "0,1"}, False),
+    ],
+)
+def test_a_process_that_is_alone_on_its_host_takes_all_of_its_devices(monkeypatch, environment, alone):
+    assert cluster.is_alone_on_its_host(environment) == alone
+    started = {
+        "SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NODELIST": "n1,n2",
+        "SLURM_STEP_NUM_TASKS": "2",
+    }  # fmt: skip
+    for name, value in (started | environment).items():
+        monkeypatch.setenv(name, value)
+    visible = []
+    monkeypatch.setattr(jax.distributed, "initialize", _detected(visible))
+    cluster.initialize(parsed())
+    assert visible == [[0, 1] if "JAX_LOCAL_DEVICE_IDS" in environment else [] if alone else [0]]
+
+
+def _detected(visible):
+    """What JAX's own detection makes of the arguments; no devices: all are visible."""
+
+    def initialize(address=None, num=None, number=None, local_device_ids=None, **options):
+        if local_device_ids is None and "JAX_LOCAL_DEVICE_IDS" in os.environ:
+            local_device_ids = [int(i) for i in os.environ["JAX_LOCAL_DEVICE_IDS"].split(",")]
+        detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+        *others, found = detect(address, num, number, local_device_ids, None, 1)
+        assert others[1:] == [2, 0]
+        visible.append(found)
+
+    return initialize
+
+
+def test_nobody_to_be_found_is_one_clear_error(monkeypatch):
+    def initialize(**options):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(ValueError, match=r"processes that JAX can find, got none \(coordinator.*\): give --coordinator"):
+        cluster.initialize(parsed("--distributed"))
+
+
 def test_processes_that_were_never_joined_are_told_apart_from_joined_ones(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(ValueError, match="Expected 2 processes joined by"):
@@ -58,7 +110,7 @@ def test_one_process_joins_nobody():
         ({"SLURM_JOB_ID": "1", "SLURM_STEP_NUM_TASKS": "4"}, True),
         ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
         ({"KUBERNETES_SERVICE_HOST": "h"}, False),
-        ({"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "h", "JOB_COMPLETION_INDEX": "0"}, False),  # it may be one seed of many
         ({"TPU_WORKER_HOSTNAMES": "a"}, False),
         ({"TPU_WORKER_HOSTNAMES": "a,b"}, True),
     ],

@@ -28,6 +28,7 @@ def test_a_list_takes_no_time():
     [
         ("import nonsense", "ModuleNotFoundError at mine.py:1: No module named 'nonsense'"),
         ("\nCONFIG = = 3", "SyntaxError at mine.py:2"),
+        ("import json\n\nCONFIG = json.loads('\\n\\n\\n\\n?')", "JSONDecodeError at mine.py:3"),
         ("def f():\n    return 1 / 0\n\n\nCONFIG = f()", "ZeroDivisionError at mine.py:2"),
     ],
 )

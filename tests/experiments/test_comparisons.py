@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from experiments import comparisons, experiment, inference_gap, parts
+from jnf_jax import ModalitySpec, configs
+from jnf_jax.data import source
 from jnf_jax.flows import maf
+from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
 from jnf_jax.training import writers
 
@@ -80,6 +83,24 @@ def test_posteriors_in_the_plane():
     run, data = untrained("polydigits/jnf")
     with pytest.raises(ValueError, match="spaces of 2 dimensions, got 24"):
         comparisons.latent_posteriors([run], jax.random.key(0), data["test"])
+
+
+def test_an_observation_is_shown_as_its_own_modality():
+    """Its tile is that of the data's row, though the modality drawn has another size."""
+    specs = {"a": ModalitySpec(shape=(6, 6, 1), support=(0.0, 1.0)), "b": ModalitySpec(shape=(3, 2), support=(-1.0, 1.0))}
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.uniform(*spec.support, (40, *spec.shape)).astype(np.float32) for name, spec in specs.items()}
+    test = source.Source(specs=specs, arrays=arrays, labels=np.arange(40) % 2)
+    model = configs.build(jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), specs)
+    run = comparisons.Run("run", None, model, jax.jit(model.init)(jax.random.key(0)))
+    figure = comparisons.latent_posteriors([run], jax.random.key(0), test, num_scattered=10)
+    shown = figure.axes[2 * 16 + 1].images[0].get_array()
+    np.testing.assert_array_equal(shown, figure.axes[0].images[0].get_array())
+    plt.close(figure)
+    with pytest.raises(ValueError, match="a labelled data set"):
+        comparisons.latent_posteriors([run], jax.random.key(0), dataclasses.replace(test, labels=None))
+    with pytest.raises(ValueError, match="at most 7 runs"):
+        comparisons.latent_posteriors([run] * 8, jax.random.key(0), test)
 
 
 ARGUMENTS = inference_gap.Arguments(

@@ -111,12 +111,20 @@ def test_the_same_run_may_be_exported_again_and_damage_leaves_nothing_behind(run
     export.export(run, shared)
     assert (shared / weights.WEIGHTS).stat() == before
     whole = (run / "evaluation.json").read_text()
+    card = (shared / "README.md").read_text()
     try:
+        (run / "evaluation.json").write_text(json.dumps(EVALUATION | {"joint_coherence": 0.5}))  # it was measured again
+        export.export(run, shared)
+        assert json.loads((shared / "evaluation.json").read_text())["joint_coherence"] == 0.5
+        assert "0.250" in card
+        assert "0.250" not in (shared / "README.md").read_text()
         (run / "evaluation.json").write_text("[1]")
         with pytest.raises(files.DamagedError, match="holds no JSON object"):
             export.export(run, tmp_path / "new")
     finally:
         (run / "evaluation.json").write_text(whole)
+    export.export(run, shared)
+    assert (shared / "README.md").read_text() == card
     assert not list(tmp_path.iterdir())
 
 
@@ -146,9 +154,6 @@ def test_push_and_download_go_by_the_hub(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(hub, "from_hub", from_hub)
     call(export, monkeypatch, "--workdir", run, "--output", tmp_path / "a", "--push", "me/model")
     call(download, monkeypatch, "me/model", "--output", tmp_path / "b")
-    (tmp_path / "run" / "params").mkdir(parents=True)
-    with pytest.raises(ValueError, match="--output without a run, whose files would be replaced"):
-        call(download, monkeypatch, "me/model", "--output", tmp_path / "run")
     assert "pushed: address" in capsys.readouterr().out
     np.testing.assert_array_equal(
         *[jax.tree.leaves(weights.load(tmp_path / name)[1])[0] for name in ("a", "b")],

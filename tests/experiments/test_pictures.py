@@ -1,3 +1,4 @@
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -121,6 +122,10 @@ def test_a_caption_has_the_unit_the_range_and_the_entries_names():
     spec = Spec(shape=(2,), unit="mmol/l", labels=("iron", "zinc"))
     assert pictures.caption("blood", spec, (-1.0, 2.5)) == "blood\n-1 to 2.5 mmol/l\niron, zinc"
     assert pictures.caption("scan", Spec(shape=(9, 9)), (0.0, 1.0)) == "scan"
+    money = pictures.caption("money", Spec(shape=(2,), labels=("cost_$", "price_$")), (0.0, 1.0))
+    figure = pictures.grid([(money, [("", [np.zeros((8, 8, 3))])])], title="t")
+    figure.canvas.draw()  # no formula between two dollars
+    plt.close(figure)
 
 
 def test_a_grid_has_no_holes():

@@ -73,6 +73,12 @@ def test_seeds_are_one_row_with_mean_and_deviation(runs):
     assert {line.count("|") for line in lines} == {len(columns) + 1}
 
 
+def test_a_seed_does_not_count_twice(runs, tmp_path):
+    copy = shutil.copytree(runs[0], tmp_path / "copy")
+    with pytest.raises(ValueError, match=r"every seed of an experiment once, got it in .*seed_0 and in .*copy"):
+        report.grouped([report.load(folder) for folder in (*runs, copy)])
+
+
 def test_draws_from_nothing_are_named_by_their_density(runs):
     path = runs[2] / "evaluation.json"
     content = json.loads(path.read_text()) | {"joint_coherence_by_density": {"prior": 0.1, "flow": 0.7}}

@@ -23,6 +23,14 @@ def draw(subset, **options):
     return sample.draw(drawn.model(), {}, drawn.data(), subset, arguments)
 
 
+def test_a_picture_of_many_modalities_has_a_name_that_files_can_have():
+    many = tuple(f"modality_{i}" for i in range(60))
+    first, second = sample._stem(many), sample._stem(many[:-1])
+    assert first != second
+    assert max(map(len, (first, second))) < 200
+    assert sample._stem(many[:3]) == "modality_0+modality_1+modality_2"
+
+
 @pytest.mark.parametrize("subset", [("digit",), ("digit", "blood", "tissue"), ()])
 def test_each_example_has_a_row_for_every_modality_and_several_draws_that_vary(subset):
     figure = draw(subset)

@@ -67,6 +67,10 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
     (folder / "figures").mkdir()
     (folder / "figures" / "any_to_any.png").write_bytes(b"")
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
+    measured = {"log_likelihood": {}, "split": "test", "num_samples": 4, "seed": 0, "subsets": "all"}
+    (folder / "evaluation.json").write_text(json.dumps(measured))
+    again, *_ = commands(tmp_path, "jnf", evaluate="--num-samples 3")  # one of the pictures shows what was measured
+    assert [command[0] for command in again] == ["train", "evaluate", "figures"]
 
 
 def test_what_was_measured_with_other_settings_is_measured_again(tmp_path):

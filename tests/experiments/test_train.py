@@ -14,7 +14,7 @@ from jnf_jax.data import arrays, linear_gaussian, source
 from jnf_jax.models import jnf, mvae
 from jnf_jax.networks import mlp
 from jnf_jax.projectors import dcca
-from jnf_jax.training import fit, loggers, stages
+from jnf_jax.training import fit, loggers, stages, weights
 
 CONFIG = experiment.Config(
     data=linear_gaussian.Config(num_train=100, num_validation=40, num_test=20),
@@ -96,8 +96,32 @@ def test_what_loggers_keep_goes_with_the_run(tmp_path):
         (tmp_path / name).write_text("{}")
     for name in ("tensorboard", "wandb", "mlflow"):
         (tmp_path / name / "vae").mkdir(parents=True)
+    (tmp_path / "config.json").write_text("?")
     experiment.remove(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_what_is_no_runs_is_not_removed(tmp_path):
+    names = ("params.yaml", "params_best.npz", "evaluation_notes.json", "README.md")
+    for name in (*names, "evaluation.json"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        ValueError, match=r"a run to remove, with config.json or environment.json, got .*evaluation.json without"
+    ):
+        train.train(CONFIG, tmp_path, overwrite=True)
+    assert len(list(tmp_path.iterdir())) == 5
+    (tmp_path / "environment.json").write_text("{}")
+    experiment.remove(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_shared_weights_is_not_trained_in(tmp_path, overwrite):
+    for name in (weights.MODEL, weights.WEIGHTS, "config.json"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match="--workdir without shared weights"):
+        train.train(CONFIG, tmp_path, overwrite=overwrite)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_without_a_complete_example_there_is_no_picture():

@@ -46,7 +46,7 @@ def remote(tmp_path, monkeypatch):
 
     def download(*args, **options):
         inspect.signature(real[1]).bind(*args, **options)
-        target = pathlib.Path(options["local_dir"] or tmp_path / "cache")
+        target = pathlib.Path(options.get("local_dir") or tmp_path / "cache")
         copy(root / args[0], target, options["allow_patterns"])
         return str(target)
 
@@ -89,6 +89,29 @@ def test_an_evaluation_of_older_weights_goes(remote, folder):
     (folder / "evaluation.json").unlink()
     hub.push_to_hub(folder, "me/model")
     assert {p.name for p in (remote / "me/model").iterdir()} == {weights.MODEL, weights.WEIGHTS, "theirs.txt"}
+
+
+def test_a_page_that_somebody_wrote_stays(remote, folder):
+    (remote / "me/model").mkdir(parents=True)
+    (remote / "me/model" / "README.md").write_text("my licence")
+    hub.push_to_hub(folder, "me/model")
+    assert (remote / "me/model" / "README.md").read_text() == "my licence"
+
+
+def test_two_models_are_never_mixed(remote, folder, tmp_path, monkeypatch):
+    hub.push_to_hub(folder, "me/model")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here.tmp").mkdir()
+    (tmp_path / "here.tmp" / "evaluation.json").write_text("{}")  # of a download that failed
+    found = hub.from_hub("me/model", folder=tmp_path / "here")
+    assert {p.name for p in found.iterdir()} == {weights.MODEL, weights.WEIGHTS}
+    with pytest.raises(ValueError, match=r"a new or an empty folder to download to, got .*here, which holds something"):
+        hub.from_hub("me/other", folder=tmp_path / "here")
+    # without a connection the library returns a folder that it was given as it is
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: options["local_dir"])
+    with pytest.raises(ValueError, match="Expected"):
+        hub.from_hub("me/other", folder=tmp_path / "there")
+    assert not (tmp_path / "there").exists()
 
 
 def test_nothing_but_the_known_files_comes_down(remote, folder, tmp_path):
