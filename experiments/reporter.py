@@ -1,5 +1,6 @@
 """What is told of a training while it runs: rows of `metrics.jsonl`, what loggers take, and a line of progress."""
 
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -34,9 +35,11 @@ class Reporter:
     ):
         self._first = processes.is_first()
         self._metrics = writers.MetricsFile(workdir / "metrics.jsonl") if self._first else None
-        self._loggers = loggers.start(log, workdir, configs.to_json(config)) if self._first else []
         self._training = config.training
         self._progress = progress
+        missing = lambda name, error: self.warn(f"{name} is told nothing: {type(error).__name__}: {error}")
+        started = functools.partial(loggers.start, log, workdir, configs.to_json(config))
+        self._loggers = started(on_failure=missing if continued else None) if self._first else []
         self._preview = preview
         self._continued = continued
 
@@ -58,7 +61,11 @@ class Reporter:
     def on_validation(self, report: fit.Report, params: types.Params) -> None:
         """Draws what loggers show beside a validation."""
         if self._loggers and (draw := self._preview(report.stage)) is not None:
-            image = draw(params)
+            try:
+                image = draw(params)
+            except Exception as error:  # a picture is not worth a run
+                self.warn(f"no picture of stage {report.stage}: {type(error).__name__}: {error}")
+                return
             self._tell(lambda logger: logger.picture(report.stage, report.step, image))
 
     def on_resume(self, stage: str, step: int, damaged: list[str]) -> None:

@@ -1,7 +1,8 @@
 """How a training ends early: by a signal, with its state saved, or by a watchdog, where it hangs.
 
 The first SIGTERM or SIGINT is answered where the training asks next, about a second later. While nothing would be lost, as a stage is
-being compiled, it ends the process at once. A second signal always does.
+being compiled, it ends the process at once. A second signal always does, two seconds or more after the first: what stops a group of processes
+may send one twice.
 """
 
 import contextlib
@@ -11,12 +12,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import jax
 
 from jnf_jax.training import processes
 
+_ONE = 2.0  # seconds within which signals are one
 INTERRUPTED = 130
 """The exit code after SIGTERM or SIGINT, with the state saved."""
 
@@ -26,12 +29,14 @@ class Stop:
 
     Attributes:
       received: the signals that came.
+      continuing: how the training goes on, in words.
     """
 
-    def __init__(self, *, watchdog: float | None = None):
+    def __init__(self, *, watchdog: float | None = None, continuing: str = "the same command continues"):
         """Does nothing yet; `listening` does.
 
         Args:
+          continuing: what is told of how the training goes on.
           watchdog: seconds between two questions after which the process is ended with the traceback of every thread; None: never.
 
         Raises:
@@ -40,6 +45,7 @@ class Stop:
         if watchdog is not None and not watchdog > 0:
             raise ValueError(f"Expected a watchdog of more than 0 seconds, got {watchdog}.")
         self.received: list[int] = []
+        self.continuing = continuing
         self._watchdog = watchdog
         self._at_rest = jax.process_count() == 1  # as in `at_rest`
 
@@ -53,8 +59,12 @@ class Stop:
         """Says that nothing would be lost, until the next question."""
         self._at_rest = jax.process_count() == 1  # one of several waits for the others
         if self._at_rest and self.received:
-            _leave(self.received[0])
+            self._leave(self.received[0])
         self._alive()
+
+    def done(self) -> None:
+        """Says that the training is over; the watchdog watches no more."""
+        faulthandler.cancel_dump_traceback_later()
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -77,19 +87,21 @@ class Stop:
             theirs.close()
 
     def _listen(self, ours: socket.socket) -> None:
+        first = 0.0
         with ours:
             while number := ours.recv(1):
                 if number[0] not in (signal.SIGTERM, signal.SIGINT):
                     continue
-                if self._at_rest or self.received:
-                    _leave(number[0])
+                now = time.monotonic()
+                if self._at_rest or (self.received and now - first > _ONE):
+                    self._leave(number[0])
+                first = first if self.received else now
                 self.received.append(number[0])
 
     def _alive(self) -> None:
         if self._watchdog is not None:
             faulthandler.dump_traceback_later(self._watchdog, exit=True)
 
-
-def _leave(number: int) -> None:
-    print(f"stopped by signal {number}; the same command continues", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
+    def _leave(self, number: int) -> None:
+        print(f"stopped by signal {number}; {self.continuing}", file=sys.stderr, flush=True)
+        os._exit(INTERRUPTED)

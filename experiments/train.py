@@ -68,7 +68,8 @@ def main() -> int:
         raise ValueError(f"Expected --checkpoint-minutes of more than 0, got {arguments.checkpoint_minutes}.")
     mesh = cluster.mesh(arguments)
     config = cluster.with_batch(config, mesh, arguments)
-    stop = stopping.Stop(watchdog=arguments.watchdog)
+    again = "the same command without --overwrite continues" if arguments.overwrite else "the same command continues"
+    stop = stopping.Stop(watchdog=arguments.watchdog, continuing=again)
     policy = checkpoint.Policy(keep_every=arguments.keep_every, strict=arguments.restore == "strict")
     with stop.listening(), cluster.lease(arguments.workdir):
         return train(
@@ -111,12 +112,7 @@ def train(
     """
     stop, policy = stop or stopping.Stop(), policy or checkpoint.Policy()
     loggers.check(log)
-    if weights.found(workdir):
-        raise ValueError(
-            f"Expected a --workdir without shared weights, which would be read in place of those trained, got {workdir}."
-        )
-    if not overwrite:
-        processes.from_first(lambda: experiment.check_free(workdir, config))
+    processes.from_first(lambda: _check_folder(workdir, config, overwrite=overwrite))
     model, data = experiment.build(config)
     stages.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
@@ -155,13 +151,24 @@ def train(
                 on_trouble=lambda line: told.warn(f"not saved, training goes on: {line}"),
             )
         finally:
+            stop.done()
             told.close()
     if not complete:
-        print("stopped by a signal, the state is saved; the same command continues", file=sys.stderr)
+        print(f"stopped by a signal, the state is saved; {stop.continuing}", file=sys.stderr)
         return stopping.INTERRUPTED
     if processes.is_first():
         print(f"trained: {workdir}")
     return 0
+
+
+def _check_folder(workdir: pathlib.Path, config: experiment.Config, *, overwrite: bool) -> None:
+    """Raises a ValueError where a run cannot be trained in a folder; as `experiment.check_free` where nothing is overwritten."""
+    if weights.found(workdir):
+        raise ValueError(
+            f"Expected a --workdir without shared weights, which would be read in place of those trained, got {workdir}."
+        )
+    if not overwrite:
+        experiment.check_free(workdir, config)
 
 
 def _begin(
@@ -175,6 +182,8 @@ def _begin(
     taken: tuple[pathlib.Path, list[str] | None] | None,
 ) -> None:
     """Writes what a run's folder holds before training: its config, and the stages that are taken over."""
+    if taken is not None and not overwrite and not taken[0].exists() and _is_taken(model, *taken, workdir):
+        taken = None  # all that is to be taken is here
     if taken is not None:
         if overwrite and taken[0].resolve() == workdir.resolve():
             raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
@@ -213,8 +222,25 @@ def _check_taken(
         if (digests := stages.finished(other, stage).digests()) is None:
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")
         stages.check_fits(model, other, name, data)
-        if workdir is not None and stages.finished(workdir, stage).digests() not in (None, digests):
+        if workdir is not None and _digests(stages.finished(workdir, stage)) not in (None, digests):
             raise ValueError(f"Expected no stage {name!r} yet in {workdir}, or that of {other}, got another.")
+
+
+def _is_taken(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> bool:
+    """Returns whether a run has all these stages of another one, and whole."""
+    try:
+        same = files.read_object(workdir / "taken.json").get("from") == str(other)
+    except files.DamagedError:
+        return False
+    return same and all(_digests(stages.finished(workdir, stage)) is not None for stage in _stages(model, names))
+
+
+def _digests(directory: checkpoint.Directory) -> dict[str, str] | None:
+    """Returns the digests of what a directory holds, None where it holds nothing whole."""
+    try:
+        return directory.digests()
+    except files.DamagedError:
+        return None
 
 
 def _take_over(
@@ -224,8 +250,11 @@ def _take_over(
     taken = _stages(model, names)
     files.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
     for stage in taken:
-        if stages.finished(workdir, stage).newest() is not None:
+        here = stages.finished(workdir, stage)
+        if _digests(here) is not None:
             continue
+        if here.path.exists():  # damaged
+            here.set_aside()
         target = workdir / "params" / stage.name
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(target.name + ".tmp")

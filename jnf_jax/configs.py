@@ -141,6 +141,12 @@ def differences(old: Any, new: Any, path: str = "", *, common: bool = False) -> 
     return {} if old == new else {path: (old, new)}
 
 
+def reordered(old: Any, new: Any, name: str) -> dict[str, tuple[list, list]]:
+    """Returns the two orders under this name where mappings have the same names in another order; `differences` knows no order."""
+    both = isinstance(old, Mapping) and isinstance(new, Mapping) and set(old) == set(new)
+    return {name: (list(old), list(new))} if both and list(old) != list(new) else {}
+
+
 def _same_type(old: dict, new: dict, *, loosely: bool) -> bool:
     types = old.get("type"), new.get("type")
     if types[0] == types[1]:

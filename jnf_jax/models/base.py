@@ -32,6 +32,7 @@ class Stage:
         validation then leaves an incomplete last batch out.
       annealed: (params, key, batch, progress) -> (scalar, metrics), what is minimised at a share `progress` in [0, 1) of the stage's steps
         in place of `loss`, which validation goes by; None where that is `loss` itself.
+      annealing: share of the stage's steps after which `annealed` is `loss`; until then no validation counts against the stage.
       begin: (params) -> params that the stage starts from, given what earlier stages learnt; None where it starts from `init`.
       solve: (params, key, train, validation) -> entries of params, on the host, given both splits as `Source.batch` has them, masks
         included: what is fitted outright, before any step; None where nothing is.
@@ -45,6 +46,7 @@ class Stage:
     loss: Callable[[types.Params, types.Array, Any], tuple[types.Array, Metrics]] | None
     prepare: Callable[[types.Params, types.Batch], Any] | None = None
     annealed: Callable[[types.Params, types.Array, Any, types.Array], tuple[types.Array, Metrics]] | None = None
+    annealing: float = 0.0
     begin: Callable[[types.Params], types.Params] | None = None
     whole_batches: bool = False
     solve: Callable[[types.Params, types.Array, Mapping[str, np.ndarray], Mapping[str, np.ndarray]], types.Params] | None = None

@@ -80,6 +80,7 @@ def build(
         trainable=("joint", "experts", "decoders"),
         loss=functools.partial(loss, parts, 1.0),
         annealed=base.warmed_up(functools.partial(loss, parts), config.warmup),
+        annealing=config.warmup,
     )
     return joint_experts.build(parts, [stage])
 

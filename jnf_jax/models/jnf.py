@@ -215,6 +215,7 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
         trainable=("joint", "decoders"),
         loss=functools.partial(joint_loss, parts, config.beta),
         annealed=None if config.initial_beta is None else functools.partial(annealed_joint_loss, parts),
+        annealing=0.0 if config.initial_beta is None else config.annealing,
         incomplete=config.incomplete,
     )
     learners = base.Stage(

@@ -102,6 +102,7 @@ def build(
         trainable=("experts", "decoders"),
         loss=functools.partial(loss, parts, 1.0),
         annealed=base.warmed_up(functools.partial(loss, parts), config.warmup),
+        annealing=config.warmup,
         incomplete=True,
     )
     combine = lambda params, experts, indices: closed_form.gaussian_posterior(gaussian.product(experts, power=1))

@@ -143,6 +143,7 @@ def build(
         trainable=("bottom", "top", "decoders"),
         loss=functools.partial(loss, parts, 1.0),
         annealed=base.warmed_up(functools.partial(loss, parts), config.warmup),
+        annealing=config.warmup,
         incomplete=True,
     )
     shared = closed_form.Parts(

@@ -302,7 +302,9 @@ class Directory:
         saved = content.get("about")
         if self._about is None or saved is None:
             return
-        if differing := configs.differences(saved, self._about, common=True):
+        # flows are stacked, and features joined, in the order of the modalities
+        order = configs.reordered(saved.get("specs"), self._about.get("specs"), "order of specs")
+        if differing := configs.differences(saved, self._about, common=True) | order:
             raise ValueError(
                 f"Expected the checkpoint {self._folder(step)} to be of this training, got {configs.told(differing)}. Another training takes another folder."
             )

@@ -37,7 +37,7 @@ class Config(configs.Component):
       weight_decay: decoupled weight decay (AdamW).
       steps_per_call: K, steps in one compiled call.
       calls_per_validation: calls between two validations (and checkpoints).
-      early_stopping: validations without improvement after which the stage ends; None never.
+      early_stopping: validations without improvement after which the stage ends, none of them while its loss is annealed; None never.
     """
 
     num_steps: int = 2_000
@@ -217,7 +217,7 @@ def fit(
         steps, reports = _mean(reports), []
         if failed < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key)
-            state = _judge(state, loss, config)
+            state = _judge(state, loss, config, annealing=taken < stage.annealing * total)
             validated = float(loss)
         report = _report(stage.name, taken, total, steps, validated)
         on_report(report)
@@ -328,10 +328,12 @@ def _local(tree):
     return jax.device_put(sharding.on_host(tree), may_alias=False)
 
 
-def _judge(state: FitState, loss: types.Array, config: Config) -> FitState:
-    """Returns the state after a validation."""
+def _judge(state: FitState, loss: types.Array, config: Config, *, annealing: bool) -> FitState:
+    """Returns the state after a validation; while another loss is minimised, none counts against the stage."""
     if np.asarray(loss) < np.asarray(state.best_loss):
         return state._replace(best=_copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
+    if annealing:
+        return state
     since = int(state.since_best) + 1
     train = state.train
     if config.schedule == "plateau" and since % config.plateau_patience == 0:

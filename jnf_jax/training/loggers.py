@@ -8,9 +8,10 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import types
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,16 +50,37 @@ def check(names: Sequence[str]) -> None:
         _library(name)
 
 
-def start(names: Sequence[str], folder: pathlib.Path, settings: Mapping[str, Any]) -> list[Logger]:
+def start(
+    names: Sequence[str],
+    folder: pathlib.Path,
+    settings: Mapping[str, Any],
+    *,
+    on_failure: Callable[[str, Exception], None] | None = None,
+) -> list[Logger]:
     """Returns the loggers of a run; those that the run had before go on with the same curves.
 
     Args:
       names: of `LOGGERS`.
       folder: of the run.
       settings: the run's config as JSON values.
+      on_failure: called with a logger's name and what ended its start, for its server is down for instance; the others are returned. None: that
+        is an error.
+
+    Raises:
+      ValueError: as `check`, or if a logger does not start and nobody is to be told.
     """
     check(names)
-    return [LOGGERS[name](folder, settings) for name in dict.fromkeys(names)]
+    found = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(LOGGERS[name](folder, settings))
+        except Exception as error:  # each library has kinds of its own
+            if isinstance(error, ValueError):
+                raise
+            if on_failure is None:
+                raise ValueError(f"Expected a logger {name!r} that starts, got {type(error).__name__}: {error}") from error
+            on_failure(name, error)
+    return found
 
 
 class TensorBoard:
@@ -164,7 +186,8 @@ class MLflow:
         if report.step <= self._written[report.stage]:
             return
         now = writers.milliseconds()
-        points = [self._library.entities.Metric(name, value, now, report.step) for name, value in _points(report).items()]
+        metric = lambda name, value: self._library.entities.Metric(_REFUSED.sub("-", name), value, now, report.step)
+        points = [metric(name, value) for name, value in _points(report).items()]
         self._client.log_batch(self._id, metrics=points)
 
     def picture(self, stage: str, step: int, image: np.ndarray) -> None:
@@ -175,6 +198,8 @@ class MLflow:
         """Ends the run."""
         self._client.set_terminated(self._id)
 
+
+_REFUSED = re.compile(r"[^\w./: -]")  # by MLflow, in names of metrics; those of pairs of modalities have a plus
 
 LOGGERS = {"tensorboard": TensorBoard, "wandb": WandB, "mlflow": MLflow}
 _PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow"}

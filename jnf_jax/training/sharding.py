@@ -5,6 +5,8 @@ device holds a part of it. The devices of several processes make one mesh; then 
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -117,7 +119,7 @@ def _place(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(_place(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
     if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+        return _moving_to(sharding)(leaf)
     leaf = np.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 
@@ -130,7 +132,13 @@ def on_host(tree: Any) -> Any:
 def _gathered(leaf: Any) -> Any:
     if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable or leaf.is_fully_replicated:
         return leaf
-    return jax.jit(lambda x: x, out_shardings=replicated(leaf.sharding.mesh))(leaf)
+    return _moving_to(replicated(leaf.sharding.mesh))(leaf)
+
+
+@functools.lru_cache
+def _moving_to(sharding: NamedSharding) -> Callable:
+    """Returns what moves an array; one function for each sharding, so that a shape is compiled once."""
+    return jax.jit(lambda x: x, out_shardings=sharding)
 
 
 def check_batch(mesh: Mesh, batch_size: int) -> None:

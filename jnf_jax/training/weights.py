@@ -131,10 +131,11 @@ def _check_about(model: base.Model, config: Any, specs: Any, where: pathlib.Path
     """Raises a ValueError where a config and specs, as JSON values, are those of another model."""
     saved = {"specs": {name: _law(spec) for name, spec in specs.items()} if isinstance(specs, Mapping) else specs}
     own = {"specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()}}
+    order = configs.reordered(saved["specs"], own["specs"], "order of specs")
     for stage in model.stages:
         settings = {"model": base.settings_of(model.config, stage.name)}
         known = {"model": config} if settings["model"] else {}
-        if differing := configs.differences(saved | known, own | settings, common=True):
+        if differing := configs.differences(saved | known, own | settings, common=True) | order:
             raise ValueError(f"Expected the weights of this model, got {where} of another: {configs.told(differing)}.")
 
 

@@ -156,6 +156,24 @@ def test_a_question_is_answered_by_a_signal():
         assert stop.asked()
 
 
+def test_two_signals_at_once_are_one_and_a_later_one_ends_the_process():
+    code = (
+        "import os, signal, time; from experiments import stopping\n"
+        "stop = stopping.Stop(continuing='it goes on')\n"
+        "send = lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.3))\n"
+        "with stop.listening():\n"
+        "    stop.asked(), send(), send()\n"
+        "    print(stop.asked(), len(stop.received), flush=True)\n"
+        "    stopping._ONE = 0.1; send()\n"
+        "    print('still here')"
+    )
+    root = pathlib.Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    assert result.stdout == "True 2\n"
+    assert result.returncode == stopping.INTERRUPTED
+    assert "stopped by signal 15; it goes on" in result.stderr
+
+
 def test_another_config_is_refused_with_both_values_and_overwrite_starts_again(run, monkeypatch):
     monkeypatch.setattr(train.stages, "train", lambda *arguments, **options: ({}, True))
     (run / "params" / "joint").mkdir(parents=True)

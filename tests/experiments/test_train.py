@@ -90,6 +90,66 @@ def test_a_logger_that_fails_is_told_nothing_more_and_the_run_goes_on(tmp_path, 
     assert "TensorBoard is told nothing more: OSError: no space" in "".join(capsys.readouterr())
 
 
+def test_a_logger_that_does_not_start_ends_a_new_run_alone(tmp_path, monkeypatch, capsys):
+    assert train.train(CONFIG, tmp_path / "run") == 0
+
+    def fails(logger, folder, settings):
+        raise OSError("no server")
+
+    monkeypatch.setattr(loggers.TensorBoard, "__init__", fails)
+    with pytest.raises(ValueError, match="a logger 'tensorboard' that starts, got OSError: no server"):
+        train.train(CONFIG, tmp_path / "new", log=["tensorboard"])
+    assert train.train(CONFIG, tmp_path / "run", log=["tensorboard"]) == 0
+    assert "tensorboard is told nothing: OSError: no server" in "".join(capsys.readouterr())
+
+
+def test_a_picture_that_fails_costs_no_run(tmp_path, monkeypatch, capsys):
+    def make(*arguments):
+        def fails(params):
+            raise RuntimeError("no font")
+
+        return fails
+
+    monkeypatch.setattr(previews, "make", make)
+    assert train.train(CONFIG, tmp_path / "run", log=["tensorboard"]) == 0
+    assert "no picture of stage vae: RuntimeError: no font" in "".join(capsys.readouterr())
+    assert [step for step, _ in tfevents.shown(tmp_path / "run" / "tensorboard" / "vae")["vae/loss"]] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_damaged_stage_of_another_run_is_taken_again(tmp_path, whole):
+    first, second = tmp_path / "first", tmp_path / "second"
+    taken = (first, ["vae"])
+    assert train.train(CONFIG, first) == 0
+    other = dataclasses.replace(CONFIG, seed=3)
+    assert train.train(other, second, taken=taken) == 0
+    damaged = max(
+        (path for path in (second / "params" / "vae").rglob("*") if path.is_file()), key=lambda path: path.stat().st_size
+    )
+    content = bytearray(damaged.read_bytes())
+    if whole:
+        first.rename(tmp_path / "moved")  # all that is to be taken is here already
+        assert train.train(other, second, taken=taken) == 0
+        return
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(bytes(content))
+    assert train.train(other, second, taken=taken) == 0
+    model, _ = experiment.build(CONFIG)
+    a, b = (stages.load(model, folder) for folder in (first, second))
+    assert jax.tree.all(jax.tree.map(lambda x, y: bool((x == y).all()), a, b))
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"), [([], "the same command continues"), (["--overwrite"], "without --overwrite continues")]
+)
+def test_how_a_stopped_run_goes_on_is_told(tmp_path, monkeypatch, flags, told):
+    seen = []
+    monkeypatch.setattr(train, "train", lambda *arguments, stop, **options: seen.append(stop.continuing) or 0)
+    monkeypatch.setattr("sys.argv", ["train", "linear_gaussian/jnf", "--workdir", str(tmp_path / "run"), *flags])
+    assert train.main() == 0
+    assert told in seen[0]
+
+
 def test_what_loggers_keep_goes_with_the_run(tmp_path):
     (tmp_path / "mine.txt").write_text("")
     for name in ("loggers.json", "mlflow.db"):

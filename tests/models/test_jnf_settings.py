@@ -48,6 +48,7 @@ def test_beta_comes_down_by_equal_factors_and_then_stays():
     params, key = jax.jit(model.init)(jax.random.key(0)), jax.random.key(1)
     batch = {name: jnp.ones((4, 2)) for name in "ab"}
     validated, metrics = stage.loss(params, key, batch)
+    assert stage.annealing == 0.5
     for progress, beta in ((0.0, 16.0), (0.125, 8.0), (0.25, 4.0), (0.5, 1.0), (0.9, 1.0)):
         loss, found = stage.annealed(params, key, batch, jnp.asarray(progress))
         np.testing.assert_allclose(found["beta"], beta, rtol=1e-6)

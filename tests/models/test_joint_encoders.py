@@ -44,6 +44,7 @@ def test_kl_terms_rise_during_the_warm_up():
     params, key = built("jmvae")[1], jax.random.key(0)
     stage = model.stages[0]
     full, metrics = stage.loss(params, key, data())
+    assert stage.annealing == 0.5
     terms = metrics["kl"] + 0.1 * metrics["kl_to_experts"]
     for progress, weight in ((0.0, 0.0), (0.25, 0.5), (0.5, 1.0), (0.9, 1.0)):
         loss, _ = stage.annealed(params, key, data(), jnp.asarray(progress))

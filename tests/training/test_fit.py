@@ -129,7 +129,7 @@ def test_one_validation_that_is_not_finite_is_no_better_one():
     losses = iter([jnp.asarray(3.0), jnp.asarray(jnp.nan), jnp.asarray(jnp.inf)])
     state = fit._initial_state(regression(), PARAMS, fit.make_optimizer(CONFIG))
     for loss in losses:
-        state = fit._judge(state, loss, CONFIG)
+        state = fit._judge(state, loss, CONFIG, annealing=False)
     assert float(state.best_loss) == 3
     assert int(state.since_best) == 2
 
@@ -140,6 +140,22 @@ def test_early_stopping():
     _, complete = train(stage, dataclasses.replace(CONFIG, num_steps=1000, early_stopping=3), on_report=reports.append)
     assert complete
     assert len(reports) == 4  # the first is the best, and three validations follow
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": 3}, {"schedule": "plateau", "plateau_patience": 3}])
+def test_no_validation_counts_while_another_loss_is_minimised(options):
+    reports, states = [], Recorder()
+    stage = regression(loss=lambda params, batch: params["slope"] ** 2 + 0 * batch["x"].mean())
+    annealed = lambda params, key, batch, progress: stage.loss(params, key, batch)
+    stage = dataclasses.replace(stage, annealed=annealed, annealing=0.5)
+    config = dataclasses.replace(CONFIG, num_steps=200, **options)
+    train(stage, config, on_report=reports.append, checkpoints=states)
+    rates = [float(state.train.rate_scale) for state in states.states]
+    if "early_stopping" in options:
+        assert reports[-1].step == 120  # validations at 100, 110 and 120 count
+    else:
+        assert rates[:11] == [1.0] * 11
+        assert rates[11] < 1  # at the third of them
 
 
 def test_clipping_bounds_the_first_update():

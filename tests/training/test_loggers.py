@@ -1,6 +1,7 @@
 """Curves are read back from what the loggers wrote; a resumed run goes on with them."""
 
 import pathlib
+import re
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def log(name, folder, steps, *, continued=0):
     logger.begin("joint", continued)
     for step in steps:
         validation = -1.0 if step % 20 == 0 else None
-        logger.write(fit.Report("joint", step, 100, 1 / step, {"kl": float(step)}, validation))
+        logger.write(fit.Report("joint", step, 100, 1 / step, {"kl": float(step), "contrastive/a+b": 0.5}, validation))
         if validation is not None:
             logger.picture("joint", step, IMAGE)
     logger.close()
@@ -136,7 +137,10 @@ class Store:
 
 
 def test_mlflow_gets_every_point_once(tmp_path, monkeypatch):
-    metric = lambda key, value, timestamp, step: types.SimpleNamespace(key=key, value=value, step=step)
+    def metric(key, value, timestamp, step):
+        assert re.fullmatch(r"[\w./: -]+", key)  # MLflow refuses others
+        return types.SimpleNamespace(key=key, value=value, step=step)
+
     fake = types.SimpleNamespace(MlflowClient=Store, entities=types.SimpleNamespace(Metric=metric))
     monkeypatch.setitem(sys.modules, "mlflow", fake)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -147,6 +151,7 @@ def test_mlflow_gets_every_point_once(tmp_path, monkeypatch):
     assert store == f"sqlite:///{tmp_path / 'mlflow.db'}"
     (run,) = runs.values()
     assert [(m.step, m.value) for m in run["metrics"] if m.key == "joint/loss"] == [(s, 1 / s) for s in (10, 20, 30, 40)]
+    assert [m.step for m in run["metrics"] if m.key == "joint/contrastive/a-b"] == [10, 20, 30, 40]
     assert run["params"] == {"seed": "3", "model.beta": "2.5"}
     assert run["images"] == [("joint/0000020.png", np.uint8), ("joint/0000040.png", np.uint8)]
     assert run["status"] == "FINISHED"

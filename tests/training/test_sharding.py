@@ -1,6 +1,7 @@
 import collections
 import re
 
+import compilations
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,6 +156,15 @@ def test_convolutions_in_pieces_move_no_pictures_between_devices():
 
 def test_one_device_has_no_collective():
     assert not collectives(sharding.make_mesh(1))
+
+
+def test_moving_arrays_is_compiled_once_for_a_shape():
+    mesh = sharding.make_mesh(4)
+    arrays = [sharding.place(np.arange(8.0) + i, sharding.over_batch(mesh)) for i in range(2)]
+    before = compilations.count()
+    found = [sharding._moving_to(sharding.replicated(mesh))(array) for array in arrays]
+    assert compilations.count() == before + 1
+    np.testing.assert_array_equal(found[1], np.arange(8.0) + 1)
 
 
 def test_split_parameters_are_gathered_and_their_states_are_not(monkeypatch):

@@ -134,6 +134,7 @@ def changed(modality, **fields):
     [
         (dataclasses.replace(PLAIN, beta=3.0), TWO, 0, r"of this training, got model.beta: 1.0 -> 3.0\. .* another folder"),
         (PLAIN, changed("b", scale=0.5), 0, "got specs.b.scale: 1.0 -> 0.5"),
+        (PLAIN, dict(reversed(TWO.items())), 0, r"order of specs: \W*a\W*b\W* -> \W*b\W*a\W*"),
         (PLAIN, TWO, 5, r"got data.train.a.mean: .* -> .*; data.train.b.mean: "),
     ],
 )

@@ -189,6 +189,7 @@ def test_parameters_of_another_config_are_refused_before_anything_is_written(fol
         ),
         (mvtcae.Config(latent_dim=2, network=SMALL), SPECS, r"another: model: \{.*mvae:Config.* -> \{.*mvtcae:Config"),
         (PLAIN, SPECS | {"a": dataclasses.replace(SPECS["a"], scale=0.1)}, "specs.a.scale: 0.5 -> 0.1"),
+        (PLAIN, dict(reversed(SPECS.items())), "order of specs: "),
     ],
 )
 def test_weights_of_another_model_are_refused(tmp_path, config, specs, message):
