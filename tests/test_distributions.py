@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from jnf_jax import distributions, specs, types
@@ -159,3 +160,32 @@ def test_a_scale_whose_square_is_no_number_has_a_density(scale):
     gaussian = types.Gaussian(jnp.ones(2, jnp.float32), jnp.full(2, scale, jnp.float32))
     found = distributions.gaussian_log_prob(gaussian, gaussian.loc)
     np.testing.assert_allclose(found, -2 * np.log(scale) - np.log(2 * np.pi), rtol=1e-5)
+
+
+REAL = {"shape": (2, 3), "scale": 0.3, "support": (-1.0, 3.0)}
+LAWS = {
+    "gaussian": (specs.ModalitySpec(**REAL), lambda p, x: scipy.stats.norm(p, 0.3).logpdf(x)),
+    "laplace": (specs.ModalitySpec(likelihood="laplace", **REAL), lambda p, x: scipy.stats.laplace(p, 0.3).logpdf(x)),
+    "bernoulli": (
+        specs.ModalitySpec(shape=(2, 3), likelihood="bernoulli"),
+        lambda p, x: scipy.stats.bernoulli(scipy.special.expit(p)).logpmf(x),
+    ),
+    "categorical": (
+        specs.ModalitySpec(shape=(2, 3), likelihood="categorical", num_categories=4),
+        lambda p, x: np.take_along_axis(p - scipy.special.logsumexp(p, axis=-1, keepdims=True), x[..., None], -1)[..., 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("likelihood", LAWS)
+def test_log_likelihoods_and_means_are_those_of_scipy(likelihood):
+    spec, log_prob = LAWS[likelihood]
+    rng = np.random.default_rng(0)
+    raw = 2 * rng.normal(size=(5, *spec.parameter_shape))
+    parameters = np.asarray(distributions.link(spec, jnp.asarray(raw)))
+    np.testing.assert_allclose(parameters, -1 + 4 * scipy.special.expit(raw) if spec.support else raw, rtol=1e-12)
+    x = rng.integers(0, spec.num_categories or 2, (5, 2, 3)) if spec.support is None else rng.uniform(-1, 3, (5, 2, 3))
+    found = distributions.log_likelihood(spec, jnp.asarray(parameters), distributions.canonical(spec, x))
+    np.testing.assert_allclose(found, log_prob(parameters, x).sum((1, 2)), rtol=1e-10)
+    expected = {"bernoulli": scipy.special.expit(raw), "categorical": raw.argmax(-1)}.get(likelihood, parameters)
+    np.testing.assert_allclose(distributions.mean(spec, jnp.asarray(parameters)), expected, rtol=1e-12)

@@ -229,12 +229,18 @@ def test_nothing_complete_is_said():
         data.complete()
 
 
-def test_modalities_are_missing_as_often_as_asked():
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_modalities_are_missing_as_often_as_asked(fraction):
+    inner = linear_gaussian.Config(num_train=4_000, num_validation=50, num_test=50)
+    part = missing.build(missing.Config(data=inner, fraction=fraction), "train")
+    share = np.stack(list(part.masks.values())).mean(1)
+    expected = 1 - fraction + fraction**3 / 3  # one of three stays where all would go
+    assert (np.abs(share - expected) < 5 * np.sqrt(0.25 / 4_000)).all()
+
+
+def test_all_or_none_of_the_incomplete_examples_are_kept():
     inner = linear_gaussian.Config(num_train=4_000, num_validation=50, num_test=50)
     part = missing.build(missing.Config(data=inner, fraction=0.5), "train")
-    share = np.stack(list(part.masks.values())).mean(1)
-    expected = 0.5 + 0.5**3 / 3  # one of three stays where all would go
-    assert (np.abs(share - expected) < 5 * np.sqrt(0.25 / 4_000)).all()
     assert missing.build(missing.Config(data=inner, fraction=0.5), "test").masks is None
     complete = missing.build(missing.Config(data=inner, fraction=0.5, complete_only=True), "train")
     assert len(complete) == np.all(list(part.masks.values()), axis=0).sum()

@@ -37,6 +37,20 @@ def test_draws_of_the_wrong_law_are_seen():
         assert (abs(square - 1) < 5 * error) == is_right
 
 
+def test_draws_that_depend_on_one_another_count_for_less():
+    rng = np.random.default_rng(0)
+    chain, draws = rng.normal(size=(4, 2, 3)), []
+    for _ in range(4_000):  # with a correlation of .9 a twentieth of the draws is effective, (1 - .9) / (1 + .9)
+        chain = 0.9 * chain + np.sqrt(1 - 0.81) * rng.normal(size=chain.shape)
+        draws.append(chain)
+    draws = np.asarray(draws)
+    found = effective.ess(draws)
+    np.testing.assert_allclose(found, draws.shape[0] * 4 / 19, rtol=0.3)
+    _, error = effective.mean_square(draws, np.zeros((2, 3)), np.ones((2, 3)))
+    squares = 16_000 * 6 * (1 - 0.81) / (1 + 0.81)  # squares have the correlation .81
+    assert error == pytest.approx(np.sqrt(2 / squares), rel=0.3)
+
+
 def test_every_expert_of_a_row_with_trained_flows_has_learnt_what_its_flow_was_fitted_to():
     model, params = ours.build("mnist_svhn_mlp")
     held_out = jnp.asarray(targets.rotated(np.random.default_rng(0), 21_000, model.latent_dim)[20_000:])

@@ -22,6 +22,17 @@ def test_cluster_accuracy_of_known_clusters():
     assert latents.cluster_accuracy(codes, flipped) == pytest.approx(0.9)
 
 
+def test_each_cluster_stands_for_one_class():
+    """Class 0 has a cluster of 30 and shares none; the 25 of class 1 fall into two, one of which has the 10 of class 2."""
+    centres = np.repeat([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0]], [30, 15, 20], axis=0)
+    codes = centres + 0.01 * np.random.default_rng(0).normal(size=centres.shape)
+    labels = np.repeat([0, 1, 1, 2], [30, 15, 10, 10])
+    # the third cluster has ten of either: class 1 has the second one, so the third stands for class 2
+    assert latents.cluster_accuracy(codes, labels) == pytest.approx((30 + 15 + 10) / 65)
+    labels = np.repeat([0, 1, 1, 2], [30, 15, 12, 8])  # most of the third are of class 1, which one cluster alone may stand for
+    assert latents.cluster_accuracy(codes, labels) == pytest.approx((30 + 15 + 8) / 65)
+
+
 def test_mean_squared_error_of_known_arrays():
     a, b = np.zeros((2, 3, 2)), np.ones((2, 3, 2))
     b[1] = 2

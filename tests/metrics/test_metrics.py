@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import compilations
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnf_jax import configs, specs
+from jnf_jax import configs, specs, types
 from jnf_jax.data import linear_gaussian, source
 from jnf_jax.metrics import classifiers, coherence, diversity
 from jnf_jax.models import jnf
@@ -52,6 +55,11 @@ def test_a_class_whose_real_images_are_all_alike_does_not_count():
     real, classes = np.concatenate([varied, alike]), np.repeat([0, 1], 50)
     generated = rng.normal(size=(2, 30, 4))
     both = diversity.diversity(generated, np.array([0, 1]), real, classes)
+    wide = np.concatenate(
+        [varied, 10 * varied]
+    )  # of two classes whose scales differ the ratios are averaged, not the distances
+    pair = diversity.diversity(np.stack([generated[0], 5 * generated[0]]), np.array([0, 1]), wide, classes)
+    assert pair == pytest.approx(0.75 * diversity.diversity(generated[:1], np.array([0]), varied, classes[:50]))
     assert both == diversity.diversity(generated[:1], np.array([0]), real, classes)
     assert np.isnan(diversity.diversity(generated[1:], np.array([1]), real, classes))
 
@@ -71,6 +79,23 @@ def test_draws_of_the_last_batch_are_filled_up_and_cut(small, subset):
     assert draws.z.shape == (3, 25, 2)
     assert {field.shape for field in draws.info} == {(25,)}
     assert np.isfinite(draws.z).all()
+
+
+def test_draws_are_those_of_their_own_observation_and_each_batch_has_its_own_key():
+    def sample_posterior(params, key, observed, *, num_samples):
+        x = jnp.asarray(observed["a"])
+        z = jnp.stack(
+            [x + 0 * jax.random.normal(key, (num_samples, *x.shape)), jax.random.normal(key, (num_samples, *x.shape))]
+        )
+        z = jnp.moveaxis(z[..., 0], 0, -1)
+        return z, types.exact_info(z)
+
+    model = SimpleNamespace(sample_posterior=sample_posterior)
+    spec = specs.ModalitySpec(shape=(1,))
+    data = source.Source(specs={"a": spec}, arrays={"a": np.arange(25.0)[:, None]})
+    draws = coherence.draw(model, {}, jax.random.key(0), data, ("a",), num_samples=3, batch_size=10)
+    np.testing.assert_array_equal(draws.z[..., 0], np.broadcast_to(np.arange(25.0), (3, 25)))
+    assert len(np.unique(draws.z[..., 1])) == 3 * 25
 
 
 def test_what_is_seen_in_decoded_codes_does_not_depend_on_the_batch(small):

@@ -15,11 +15,12 @@ from linear_models import (
     exact_elbo,
     exact_log_likelihood,
     expected_log_likelihood,
+    joint_posterior,
     kl,
     losses,
     product,
 )
-from linear_views import MASKS, MODALITIES, NAMES, NUM, check_mean, data, given, many
+from linear_views import LINEAR, MASKS, MODALITIES, NAMES, NUM, check_mean, data, given, many
 
 from jnf_jax import configs, subsets, types
 from jnf_jax.models import cmvae, cvae, dmvae, jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae
@@ -50,6 +51,31 @@ def test_bounds_are_in_order(name):
     assert (elbo.mean(0) < iwae.mean(0) + error(elbo) + error(iwae)).all()
     assert elbo.mean() < iwae.mean()
     assert (iwae.mean(0) < exact_log_likelihood(name, NAMES) + error(iwae)).all()
+
+
+@pytest.mark.parametrize("name", ["jmvae", "telbo", "mvae", "mvtcae", "crmvae"])
+def test_the_elbo_is_unbiased_for_the_one_in_closed_form(name):
+    """At beta 1 and without rescaling, whatever the settings of training are."""
+    model, params = built(name)
+    if name in ("jmvae", "telbo"):
+        posterior = joint_posterior(name)
+        expected = sum(expected_log_likelihood(name, n, posterior) for n in NAMES) - kl(posterior)
+    else:
+        expected = exact_elbo(name, NAMES, 1 if name == "mvae" else 0, 1.0)
+    check_mean(many(lambda key: model.elbo(params, key, data()), 100_000), expected)
+
+
+def test_mopoe_draws_from_the_product_of_what_is_observed_by_default():
+    model = configs.build(mopoe.Config(**LINEAR), MODALITIES)
+    params = built("mopoe")[1]
+    for subset in (("a", "c"), NAMES):
+        mean, scale = product([encoded("mopoe", n) for n in subset], 0)
+        z = np.random.default_rng(0).normal(size=(7, NUM, 2))
+        expected = scipy.stats.norm(mean, scale).logpdf(z).sum(-1)
+        np.testing.assert_allclose(model.posterior_log_density(params, given(subset), z), expected, rtol=1e-8)
+        draws, _ = model.sample_posterior(params, jax.random.key(0), given(subset), num_samples=100_000)
+        check_mean((np.asarray(draws) - mean) / scale, 0)
+        check_mean(((np.asarray(draws) - mean) / scale) ** 2, 1)
 
 
 def exact_objective(name, subset):

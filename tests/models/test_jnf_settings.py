@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
-from jnf_jax import specs, subsets
+from jnf_jax import distributions, specs, subsets, types
 from jnf_jax.flows import identity, maf
 from jnf_jax.marginals import standard_normal
-from jnf_jax.models import jnf
+from jnf_jax.models import fitted, jnf
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc, product, smc
 from jnf_jax.projectors import base as projectors
@@ -220,3 +221,67 @@ def test_few_draws_are_the_first_of_many_by_the_same_program(monkeypatch):
     assert traced == [40]
     assert len(draw(41)[0]) == 41
     assert traced == [40, 44]
+
+
+def small(**options):
+    """A JNF of three modalities in the plane, as initialised, and an observation of all."""
+    modalities = {name: specs.ModalitySpec(shape=(2,)) for name in "abc"}
+    config = jnf.Config(
+        latent_dim=2, network=mlp.Config(hidden=(4,)), joint_hidden=(4,), flow=maf.Config(hidden=(4,)), **options
+    )
+    model = jnf.build(config, modalities)
+    params = jax.jit(model.init)(jax.random.key(0))
+    return model, params, {name: jax.random.normal(jax.random.key(i), (3, 2)) for i, name in enumerate(modalities)}
+
+
+def some(observed, subset):
+    return {name: observed[name] for name in subset}
+
+
+def test_the_published_product_is_that_of_the_densities_of_its_modalities():
+    model, params, observed = small(product_rule="prior", sampler=hmc.Config(outside=None))
+    z = 2 * jax.random.normal(jax.random.key(9), (7, 3, 2))
+    for subset in ("ab", "ac", "bc"):
+        each = [np.asarray(model.posterior_log_density(params, some(observed, name), z)) for name in subset]
+        expected = sum(each) - np.asarray(distributions.standard_normal_log_prob(z))
+        found = np.asarray(model.posterior_log_density(params, some(observed, subset), z))
+        np.testing.assert_allclose(found - found[:1], expected - expected[:1], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", ["prior", "pooled"])
+def test_the_normaliser_is_what_the_density_integrates_to(rule):
+    model, params, observed = small(product_rule=rule)
+    side = np.linspace(-7, 7, 281)
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), -1).reshape(-1, 1, 2)
+    config = smc.Config(num_particles=4_000)
+    for subset in ("ac", "bc"):
+        given = some(observed, subset)
+        log_density = np.asarray(model.posterior_log_density(params, given, jnp.asarray(grid)))
+        exact = scipy.special.logsumexp(log_density, axis=0) + 2 * np.log(side[1] - side[0])
+        assert np.abs(exact).max() > 0.5  # its sign is told
+        found = model.log_normaliser(params, jax.random.key(3), given, config=config)
+        np.testing.assert_allclose(found, exact, atol=0.05)
+
+
+def test_the_wall_is_part_of_the_density():
+    walled, params, observed = small()
+    free = small(sampler=hmc.Config(outside=None))[0]
+    z = jnp.asarray([[[0.5, -1.0]], [[9.0, 3.0]]])
+    at = lambda model: np.asarray(model.posterior_log_density(params, some(observed, "ac"), z))
+    expected = np.asarray(product.wall(z, hmc.Config().outside))
+    np.testing.assert_allclose(at(free) - at(walled), np.broadcast_to(expected, (2, 3)), rtol=1e-6, atol=1e-8)
+    assert expected[1, 0] > 1 > expected[0, 0] == 0
+
+
+def test_draws_from_nothing_are_those_of_the_fitted_density(monkeypatch):
+    """It is fitted to draws, not to means: the codes here have the variance 4 + 9."""
+    model, params, _ = small(num_codes=4_000)
+    rng = np.random.default_rng(0)
+    data = {name: 5 + 2 * rng.normal(size=(4_000, 2)) for name in "abc"}
+    encode = lambda parts, params, batch: types.Gaussian(jnp.asarray(batch["a"]), jnp.full(batch["a"].shape, 3.0))
+    monkeypatch.setattr(fitted.sampled, "encode_joint", encode)
+    stage = next(stage for stage in model.stages if stage.name == "marginal")
+    params = {**params, **stage.solve(params, jax.random.key(0), data, data)}
+    z = np.asarray(model.sample_prior(params, jax.random.key(1), num_samples=40_000))
+    np.testing.assert_allclose(z.mean(0), 5, atol=5 * np.sqrt(13 / 4_000))
+    np.testing.assert_allclose(z.var(0), 13, atol=5 * 13 * np.sqrt(2 / 4_000))

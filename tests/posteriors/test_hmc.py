@@ -75,6 +75,25 @@ def test_a_target_without_density_diverges_and_is_no_nan():
     assert info.divergences.sum() > 0
 
 
+def test_acceptance_is_the_one_that_the_step_size_is_tuned_to():
+    for target in (0.6, 0.9):
+        _, _, info = run(normal, dim=20, num_warmup=300, num_samples=400, target_acceptance=target, trajectory=None)
+        assert np.abs(np.asarray(info.acceptance) - target).max() < 0.2  # of trajectories of other lengths than those tuned on
+
+
+def test_divergences_of_all_chains_are_counted():
+    _, _, info = run(
+        lambda data, z: -1e8 * (z**2).sum(), starts=jnp.ones((3, 4, 4)), adapt=False, step_size=10.0, num_samples=40
+    )
+    np.testing.assert_array_equal(info.divergences, 4 * hmc.Config().iterations_for(40))
+
+
+def test_nothing_is_tuned_after_warm_up():
+    few, many = (run(normal, num_samples=num, thinning=1)[2].step_size for num in (40, 400))
+    np.testing.assert_array_equal(few, many)
+    assert len(np.unique(few)) > 1
+
+
 def test_the_reference_setting_is_a_hundred_iterations_of_ten_small_steps():
     assert hmc.REFERENCE.num_warmup + hmc.REFERENCE.iterations_for(1) == 100
     assert (hmc.REFERENCE.max_leapfrog_steps, hmc.REFERENCE.step_size, hmc.REFERENCE.jitter) == (10, 0.01, False)

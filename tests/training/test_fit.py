@@ -327,3 +327,26 @@ def test_weights_of_many_shapes_need_no_more_programs_than_two():
     params = {num: {"weights": [jnp.ones(10 * num + i) for i in range(num)]} for num in (1, 2, 9)}
     programs(1)  # and with it what all calls need
     assert programs(9) == programs(2)
+
+
+def test_the_cosine_schedule_rises_and_falls():
+    """Adam's steps have the size of the rate where the gradient is constant."""
+    states = Recorder()
+    falling = regression(loss=lambda params, batch: params["slope"] + 0 * batch["x"].mean())
+    config = dataclasses.replace(CONFIG, num_steps=100, steps_per_call=1, schedule="cosine", warmup_steps=10)
+    train(falling, config, checkpoints=states)
+    slopes = [0.0, *(float(state.train.trainable["slope"]) for state in states.states)]
+    sizes = -np.diff(slopes) / CONFIG.learning_rate
+    step = np.arange(100)
+    expected = np.where(step < 10, step / 10, 0.5 * (1 + np.cos(np.pi * (step - 10) / 90)))
+    np.testing.assert_allclose(sizes, expected, atol=1e-5)
+
+
+def test_weights_decay_apart_from_their_gradients():
+    flat = regression(loss=lambda params, batch: 0 * params["slope"] + 0 * batch["x"].mean())
+    states = Recorder()
+    config = dataclasses.replace(CONFIG, num_steps=10, steps_per_call=1, weight_decay=0.1)
+    start = {**PARAMS, "slope": jnp.ones(())}
+    fit.fit(flat, start, jax.random.key(0), data(), data(20), config=config, checkpoints=states)
+    slopes = [float(state.train.trainable["slope"]) for state in states.states]
+    np.testing.assert_allclose(slopes, (1 - 0.1 * CONFIG.learning_rate) ** np.arange(1, 11), rtol=1e-6)
