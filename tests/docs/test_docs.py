@@ -146,3 +146,13 @@ def test_seeds_that_share_observations_do_not_make_them_more():
     told = committed.committed_gaps._sizes([one], "score", ".3f")
     assert told == f"3.750 ± {np.std(values, ddof=1) / 2:.3f}"
     assert committed.committed_gaps._sizes([one, one], "score", ".3f") == told
+
+
+def test_spreads_and_paired_differences_of_known_values():
+    """Of 1, 2, 3, 4 the standard deviation is 1.29, the mean's error half of that."""
+    import committed_gaps
+    import table_text
+
+    assert table_text.spread([1.0, 2.0, 3.0, 4.0], ".2f") == "2.50 ± 1.29"
+    assert table_text.spread([1.0], ".2f") == "1.00"
+    assert committed_gaps._paired([1.0, 2.0, 3.0, 4.0], [0.0, 0.0, 0.0, 0.0]) == "2.50 ± 0.65"

@@ -1,5 +1,6 @@
 import dataclasses
 import pathlib
+import types
 
 import jax
 import matplotlib.pyplot as plt
@@ -38,6 +39,17 @@ def test_self_reconstruction_counts_and_pictures():
     assert result["by_run"]["again"] == result["by_run"][run.name]
     assert 0 <= result["by_run"]["again"]["agreement"] <= 1
     assert 0 < result["background_error_of_the_mean"] < 0.5
+
+
+def test_agreement_is_the_share_of_draws_of_the_observations_class(monkeypatch):
+    run, data = untrained("polydigits/jnf_dcca", projected_hidden=(8,))
+    labels = data["test"].complete().labels
+    seen = iter([labels, np.where(np.arange(len(labels)) < 10, labels, labels + 1)])  # of real images, then of draws
+    monkeypatch.setattr(comparisons.classifiers, "judged", lambda *a, **o: types.SimpleNamespace(classes=next(seen)))
+    figure, result = comparisons.self_reconstruction([run], jax.random.key(0), data, "m0")
+    plt.close(figure)
+    assert result["classifier_accuracy"] == 1
+    assert result["by_run"][run.name]["agreement"] == 10 / len(labels)
 
 
 def test_the_mean_image_is_that_of_the_images_there_are():

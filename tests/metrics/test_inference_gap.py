@@ -1,3 +1,6 @@
+import dataclasses
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +10,7 @@ from jnf_jax import distributions, specs, subsets
 from jnf_jax.data import linear_gaussian, source
 from jnf_jax.flows import identity
 from jnf_jax.metrics import inference_gap
-from jnf_jax.models import jnf
+from jnf_jax.models import jnf, mmvae
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
 
@@ -120,6 +123,47 @@ def test_bounds_are_apart_where_a_chain_is_elsewhere():
     lower, upper = inference_gap._normaliser_bounds(jax.random.key(0), log_density, draws, num_importance=1_000)
     assert (lower < np.log(2)).all() and (upper > np.log(2)).all()
     assert (upper - lower > 1).all()
+
+
+def test_bounds_of_a_few_draws_in_many_dimensions_are_apart(monkeypatch):
+    """KL(N(0, 1) || N(.5, 1)) is 1/8 a dimension; both normalisers are bounded, of p from chains, of q where it is a product."""
+    dim, size = 24, 10
+    prior = specs.ModalitySpec(shape=(1,))
+    zeros = jnp.zeros((size, 1))
+    normal = lambda mean: lambda z: -0.5 * ((z - mean) ** 2).sum(-1)
+    draw = lambda params, key, observed, *, num_samples: (0.5 + jax.random.normal(key, (num_samples, size, dim)), None)
+    model = types.SimpleNamespace(
+        latent_dim=dim,
+        specs=dict.fromkeys("abc", prior),
+        sample_posterior=draw,
+        posterior_log_density=lambda p, o, z: normal(0.5)(z),
+    )
+    monkeypatch.setattr(inference_gap, "log_joint", lambda model, params, data, z: normal(0.0)(z))
+    found = inference_gap.sampled_gap(model, {}, jax.random.key(0), {"a": zeros, "b": zeros}, num_draws=200, num_importance=400)
+    exact = dim / 8
+    assert found.lower.mean() < exact < found.upper.mean()
+    assert (found.upper - found.lower).mean() > 0.1
+
+
+def test_a_prior_of_the_models_own_is_the_one_of_its_posteriors(linear):
+    _, params, data = linear
+    model = mmvae.build(mmvae.Config(latent_dim=2, network=mlp.Config(hidden=()), family="laplace"), SPECS)
+    params = jax.jit(model.init)(jax.random.key(0))
+    observed = {"a": data["a"]}
+    dense = params["decoders"]["a"]["params"]["Dense_0"]
+    means = GRID.points @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+    log_p = -0.5 * ((data["a"][:, None] - means) ** 2).sum(-1) / 0.8**2 + np.asarray(
+        model.prior_log_density(params, jnp.asarray(GRID.points))
+    )
+    expected = log_p - np.log(np.exp(log_p + GRID.log_area).sum(-1, keepdims=True))
+    found = inference_gap.true_posterior(model, params, observed, GRID)
+    inside = expected > -20
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
+    assert np.abs(found - inference_gap.true_posterior(_without_prior(model), params, observed, GRID))[inside].max() > 0.1
+
+
+def _without_prior(model):
+    return dataclasses.replace(model, prior_log_density=None)
 
 
 def test_bounds_need_several_draws_for_each_dimension(linear):

@@ -22,8 +22,8 @@ from linear_models import (
 )
 from linear_views import LINEAR, MASKS, MODALITIES, NAMES, NUM, check_mean, data, given, many
 
-from jnf_jax import configs, subsets, types
-from jnf_jax.models import cmvae, cvae, dmvae, jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae
+from jnf_jax import configs, specs, subsets, types
+from jnf_jax.models import cmvae, cvae, dmvae, jmvae, mmvae, mmvae_plus, mopoe, mvae, mvtcae, nexus
 
 WITH_JOINT = ("jmvae", "telbo", "cvae")  # another encoder where everything is observed
 
@@ -205,3 +205,25 @@ def test_two_modalities_leave_mvae_no_random_subsets():
     params = jax.jit(model.init)(jax.random.key(0))
     loss, _ = model.stages[0].loss(params, jax.random.key(0), given("ab"))
     assert jnp.isfinite(loss)
+
+
+@pytest.mark.parametrize("name", [*CONFIGS, "nexus"])
+def test_rescaling_weighs_the_likelihoods_of_every_model(name):
+    """By the largest modality's size over their own; with modalities of one size it changes nothing."""
+    config = nexus.Config(**LINEAR) if name == "nexus" else CONFIGS[name]
+
+    def difference(sizes):
+        modalities = {n: specs.ModalitySpec(shape=(size,), scale=0.8) for n, size in zip(NAMES, sizes, strict=True)}
+        plain, rescaled = (configs.build(dataclasses.replace(config, rescale=on), modalities) for on in (False, True))
+        params = jax.jit(plain.init)(jax.random.key(0))
+        batch = {n: jnp.ones((4, size)) for n, size in zip(NAMES, sizes, strict=True)}
+        (one, metrics), (two, _) = (m.stages[0].loss(params, jax.random.key(1), batch) for m in (plain, rescaled))
+        return float(two - one), metrics
+
+    assert difference((4, 4, 4))[0] == pytest.approx(0, abs=1e-9)
+    found, metrics = difference((2, 8, 4))
+    assert abs(found) > 0.1
+    if name in ("jmvae", "mvtcae"):
+        likelihoods = [metrics[f"log_likelihood/{n}"] for n in NAMES]
+        factor = {"jmvae": 1, "mvtcae": (3 - CONFIGS["mvtcae"].alpha) / 3}[name]
+        assert found == pytest.approx(-factor * (3 * likelihoods[0] + 0 * likelihoods[1] + 1 * likelihoods[2]))
