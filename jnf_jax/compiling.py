@@ -164,7 +164,14 @@ def _compiled(function: Callable, compiler_options: Mapping, options: Mapping) -
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        return (plain if _is_traced((args, kwargs)) else tuned())(*args, **kwargs)
+        if _is_traced((args, kwargs)):
+            return plain(*args, **kwargs)
+        try:
+            return tuned()(*args, **kwargs)
+        except ValueError as error:  # inside another `jit` after all, with arguments that are constants there
+            if "compiler_options" not in str(error):
+                raise
+            return plain(*args, **kwargs)
 
     return call
 

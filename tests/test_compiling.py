@@ -30,6 +30,18 @@ def test_tuned_chains_draw_what_plain_ones_draw_within_another_jit_too():
     np.testing.assert_allclose(jax.jit(lambda key: tuned(key, BASE))(jax.random.key(0)), expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("compiled", [compiling.jit, compiling.quickly])
+def test_constants_of_another_jit_are_taken(compiled):
+    double = compiled(lambda y: 2 * y)
+    np.testing.assert_array_equal(jax.jit(lambda x: x + double(np.ones(3)))(np.zeros(3)), 2 * np.ones(3))
+
+    def refuses(y):
+        raise ValueError("Expected another y.")
+
+    with pytest.raises(ValueError, match="another y"):
+        compiled(refuses)(np.ones(3))
+
+
 def test_chains_transfer_nothing_from_or_to_the_host():
     tuned = compiling.jit(draws)
     key, host = jax.random.key(0), jax.device_get(BASE)

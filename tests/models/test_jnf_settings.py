@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from linear_models import gaussian_of, kl
+from linear_views import LINEAR, MODALITIES, SCALE, check_mean, data, many
 
 from jnf_jax import distributions, specs, subsets, types
 from jnf_jax.flows import identity, maf
@@ -277,11 +279,27 @@ def test_draws_from_nothing_are_those_of_the_fitted_density(monkeypatch):
     """It is fitted to draws, not to means: the codes here have the variance 4 + 9."""
     model, params, _ = small(num_codes=4_000)
     rng = np.random.default_rng(0)
-    data = {name: 5 + 2 * rng.normal(size=(4_000, 2)) for name in "abc"}
+    examples = {name: 5 + 2 * rng.normal(size=(4_000, 2)) for name in "abc"}
     encode = lambda parts, params, batch: types.Gaussian(jnp.asarray(batch["a"]), jnp.full(batch["a"].shape, 3.0))
     monkeypatch.setattr(fitted.sampled, "encode_joint", encode)
     stage = next(stage for stage in model.stages if stage.name == "marginal")
-    params = {**params, **stage.solve(params, jax.random.key(0), data, data)}
+    params = {**params, **stage.solve(params, jax.random.key(0), examples, examples)}
     z = np.asarray(model.sample_prior(params, jax.random.key(1), num_samples=40_000))
     np.testing.assert_allclose(z.mean(0), 5, atol=5 * np.sqrt(13 / 4_000))
     np.testing.assert_allclose(z.var(0), 13, atol=5 * 13 * np.sqrt(2 / 4_000))
+
+
+@pytest.mark.parametrize("settings", [{}, {"beta": 3.0}, {"rescale": True}])
+def test_the_elbo_is_unbiased_for_the_one_in_closed_form(settings):
+    """At beta 1 and without rescaling, of linear networks."""
+    config = jnf.Config(**LINEAR, joint_hidden=(), flow=identity.Config(), **settings)
+    model = jnf.build(config, MODALITIES)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), jax.jit(model.init)(jax.random.key(0)))
+    mean, scale = gaussian_of(params["joint"]["head"], np.concatenate([data()[name] for name in MODALITIES], axis=1))
+    expected = -kl((mean, scale))
+    for name, x in data().items():
+        dense = params["decoders"][name]["params"]["Dense_0"]
+        error = x - mean @ dense["kernel"] - dense["bias"]
+        spread = (scale**2 @ dense["kernel"] ** 2).sum(-1)
+        expected -= 0.5 * ((error**2).sum(-1) + spread) / SCALE**2 + x.shape[1] * np.log(SCALE * np.sqrt(2 * np.pi))
+    check_mean(many(lambda key: model.elbo(params, key, data()), 100_000), expected)
