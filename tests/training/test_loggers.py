@@ -164,7 +164,7 @@ def test_mlflow_itself_gets_every_point_once(tmp_path):
     wanted = ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.13"]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", packages, *wanted], check=True)
     code = (
-        f"import sys, pathlib; sys.path[:0] = [{str(packages)!r}, {str(ROOT)!r}, {str(ROOT / 'tests' / 'training')!r}]\n"
+        f"import sys, pathlib; sys.path[:0] = [{str(packages)!r}, {str(ROOT)!r}, {str(ROOT / 'tests')!r}, {str(ROOT / 'tests' / 'training')!r}]\n"
         "import test_loggers as t; folder = pathlib.Path(sys.argv[1])\n"
         "t.log('mlflow', folder, [10, 20, 30]); t.log('mlflow', folder, [30, 40], continued=20)\n"
         "import mlflow; client = mlflow.MlflowClient(tracking_uri=f'sqlite:///{folder}/mlflow.db')\n"
