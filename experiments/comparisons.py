@@ -17,6 +17,7 @@ from jnf_jax.models import base
 from jnf_jax.training import stages, writers
 
 _SIDE = 3  # columns at each side of an image that count as background
+_LETTERS = "bcdefgh"  # of the rows below the data
 
 
 class Run(NamedTuple):
@@ -26,9 +27,6 @@ class Run(NamedTuple):
     config: experiment.Config
     model: base.Model
     params: Any
-
-
-_LETTERS = "bcdefgh"  # of the rows below the data
 
 
 def load(folders: Sequence[pathlib.Path]) -> tuple[list[Run], experiment.Splits]:

@@ -166,9 +166,8 @@ def check_free(workdir: pathlib.Path, config: Config) -> None:
     """
     if not _present(workdir / "config.json"):
         if found := [name for name in _TRAINED if (workdir / name).is_dir() and any((workdir / name).iterdir())]:
-            raise ValueError(
-                f"Expected a config.json beside {workdir / found[0]}, got none: put it back, or start again with --overwrite."
-            )
+            again = "start again with --overwrite" if _present(workdir / "environment.json") else "choose another --workdir"
+            raise ValueError(f"Expected a config.json beside {workdir / found[0]}, got none: put it back, or {again}.")
         return
     try:
         known = load(workdir)

@@ -14,7 +14,8 @@ from typing import Any
 import tyro
 
 from experiments import experiment, model_card
-from jnf_jax import configs
+from jnf_jax import configs, types
+from jnf_jax import specs as specs_lib
 from jnf_jax.training import checkpoint, files, hub, stages, weights
 
 
@@ -24,7 +25,7 @@ class Arguments:
 
     Attributes:
       workdir: folder of the run.
-      output: folder to write; it is new or empty.
+      output: folder to write, new or empty; or with this run's weights, whose metrics and card are written again.
       push: repository `USER/NAME` of the Hugging Face Hub that it is uploaded to as well.
       private: whether a repository that `push` makes is seen by its owner alone.
     """
@@ -58,7 +59,7 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     packages = (environment or {}).get("packages", {})
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         if weights.found(output) and checkpoint.digest(weights.read(model, output)) == checkpoint.digest(params):
-            _describe(output, config, model.specs, params, packages, evaluation)  # it may have been measured again
+            _update(output, config, model.specs, params, packages, evaluation)
             return
         raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
     unfinished = output.with_name(f"{output.name}.tmp")
@@ -72,7 +73,32 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     unfinished.replace(output)
 
 
-def _describe(folder: pathlib.Path, config: experiment.Config, specs, params, packages: dict, evaluation: dict | None) -> None:
+def _update(
+    folder: pathlib.Path,
+    config: experiment.Config,
+    specs: specs_lib.Specs,
+    params: types.Params,
+    packages: dict[str, str],
+    evaluation: dict[str, Any] | None,
+) -> None:
+    """Writes the run's newer measurements into a folder that has its weights; a card that somebody edited stays."""
+    before, card = _read(folder / "evaluation.json"), folder / model_card.NAME
+    edited = card.read_text() if card.exists() else None
+    if edited == model_card.write(folder, config, specs, params, packages, before):
+        edited = None
+    _describe(folder, config, specs, params, packages, before if evaluation is None else evaluation)
+    if edited is not None:
+        files.write_text(card, edited)
+
+
+def _describe(
+    folder: pathlib.Path,
+    config: experiment.Config,
+    specs: specs_lib.Specs,
+    params: types.Params,
+    packages: dict[str, str],
+    evaluation: dict[str, Any] | None,
+) -> None:
     """Writes what stands beside the weights."""
     files.write_json(folder / "config.json", configs.to_json(config))
     if evaluation is not None:

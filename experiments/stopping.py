@@ -1,8 +1,8 @@
 """How a training ends early: by a signal, with its state saved, or by a watchdog, where it hangs.
 
 The first SIGTERM or SIGINT is answered where the training asks next, about a second later. While nothing would be lost, as a stage is
-being compiled, it ends the process at once. A second signal always does, two seconds or more after the first: what stops a group of processes
-may send one twice.
+being compiled, it ends the process at once. A second signal always does. Two signals within two seconds count as one,
+because launchers often send a signal twice.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import jax
 
 from jnf_jax.training import processes
 
-_ONE = 2.0  # seconds within which signals are one
+_SAME_SIGNAL = 2.0  # seconds within which two count as one
 INTERRUPTED = 130
 """The exit code after SIGTERM or SIGINT, with the state saved."""
 
@@ -93,7 +93,7 @@ class Stop:
                 if number[0] not in (signal.SIGTERM, signal.SIGINT):
                     continue
                 now = time.monotonic()
-                if self._at_rest or (self.received and now - first > _ONE):
+                if self._at_rest or (self.received and now - first > _SAME_SIGNAL):
                     self._leave(number[0])
                 first = first if self.received else now
                 self.received.append(number[0])

@@ -124,7 +124,8 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]
     draw = ["figures", "--workdir", str(folder)]
     measured = evaluate.answers(parts.known(folder / evaluate.FILES["test"]), parse_evaluate(arguments.evaluate))
-    drawn = measured and (folder / "figures" / f"{figures.LAST}.png").exists()
+    picture, result = folder / "figures" / f"{figures.LAST}.png", folder / evaluate.FILES["test"]
+    drawn = measured and picture.exists() and picture.stat().st_mtime >= result.stat().st_mtime
     return [train, *([] if measured else [measure]), *([] if drawn else [draw])]
 
 

@@ -229,7 +229,7 @@ def _check_taken(
 def _is_taken(model: base.Model, other: pathlib.Path, names: list[str] | None, workdir: pathlib.Path) -> bool:
     """Returns whether a run has all these stages of another one, and whole."""
     try:
-        same = files.read_object(workdir / "taken.json").get("from") == str(other)
+        same = files.read_object(workdir / "taken.json").get("from") == str(other.resolve())
     except files.DamagedError:
         return False
     return same and all(_digests(stages.finished(workdir, stage)) is not None for stage in _stages(model, names))
@@ -248,7 +248,7 @@ def _take_over(
 ) -> None:
     """Copies finished stages of another run, as far as they are not here already, and makes them those of this run's key."""
     taken = _stages(model, names)
-    files.write_json(workdir / "taken.json", {"from": str(other), "stages": [stage.name for stage in taken]})
+    files.write_json(workdir / "taken.json", {"from": str(other.resolve()), "stages": [stage.name for stage in taken]})
     for stage in taken:
         here = stages.finished(workdir, stage)
         if _digests(here) is not None:

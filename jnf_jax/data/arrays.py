@@ -157,6 +157,11 @@ def _filled(spec: specs_lib.ModalitySpec, x: np.ndarray, mask: np.ndarray) -> np
     x = np.array(x)
     low = spec.support[0] if spec.support is not None and np.issubdtype(x.dtype, np.floating) else 0
     x[~mask] = low
-    if spec.likelihood == "categorical" and np.issubdtype(x.dtype, np.floating) and (x == np.floor(x)).all():
+    if (
+        spec.likelihood == "categorical"
+        and np.issubdtype(x.dtype, np.floating)
+        and np.isfinite(x).all()
+        and (x == np.floor(x)).all()
+    ):
         return x.astype(np.int32)  # numbers beside NaN had to be floats
     return x

@@ -6,11 +6,13 @@ grey where all of them are, else it has three channels.
 
 import dataclasses
 import functools
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import PIL.Image
 
 from jnf_jax.data import images, reading, source
 
@@ -55,7 +57,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     for part in parts.values():
         if unknown := [column for column in wanted if column not in part.column_names]:
             raise ValueError(f"Expected columns of {part.column_names}, got {unknown}.")
-    values = {column: [value for part in parts.values() for value in part[column]] for column in wanted}
+    values = {column: [value for part in parts.values() for value in _column(part, column)] for column in wanted}
     masks = {name: np.asarray([v is not None for v in values[column]]) for name, column in config.columns.items()}
     arrays = {name: _stack(name, values[column]) for name, column in config.columns.items()}
     labels = None if config.label is None else _labels(config.label, values[config.label])
@@ -79,16 +81,33 @@ def _parts(config: Config) -> dict[str, Any]:
     return dict(found) if isinstance(found, datasets.DatasetDict) else {"all": found}
 
 
+def _column(part: Any, column: str) -> list:
+    """Returns a column's values; images as they are opened, for once Pillow has loaded one it no longer knows how deep it was."""
+    datasets = reading.optional("datasets", EXTRA)
+    if not isinstance(part.features[column], datasets.Image):
+        return list(part[column])
+    found = part.cast_column(column, datasets.Image(decode=False))[column]
+    return [None if value is None else _opened(column, value) for value in found]
+
+
+def _opened(column: str, value: dict[str, Any]) -> PIL.Image.Image:
+    try:
+        return PIL.Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"]))
+    except OSError as error:
+        raise ValueError(f"Expected an image in every row of {column!r}, got something else: {error}") from error
+
+
 def _stack(name: str, values: list) -> np.ndarray:
     """Returns `[N, *shape]`; a number or a word is a vector of one, and a missing example is the first one that is there."""
     filling = next((value for value in values if value is not None), None)
     if filling is None:
         raise ValueError(f"Expected modality {name!r} in some example, got it in none.")
-    if hasattr(filling, "getbands"):
+    if isinstance(filling, PIL.Image.Image):
         there = [value for value in values if value is not None]
         as_array = functools.partial(_image, name, mode="L" if all(map(images.is_grey, there)) else "RGB")
+        scale = 255 if all(image.mode == "1" for image in there) else 1  # masks
     else:
-        as_array = np.asarray
+        as_array, scale = np.asarray, None
     rows = [as_array(filling if value is None else value) for value in values]
     for i, row in enumerate(rows):
         if row.shape != rows[0].shape or row.dtype.kind not in "biufU":
@@ -96,6 +115,8 @@ def _stack(name: str, values: list) -> np.ndarray:
                 f"Expected arrays of shape {rows[0].shape} in modality {name!r}, got {row.dtype} {row.shape} in example {i}."
             )
     x = np.stack(rows)
+    if scale is not None:
+        return x // np.uint8(scale)
     return x[..., None] if x.ndim == 1 else x
 
 

@@ -8,6 +8,7 @@ come from a table with the columns `stem` and `label`. Images are turned upright
 a dot are left out.
 """
 
+import collections
 import csv
 import dataclasses
 import pathlib
@@ -112,8 +113,8 @@ def _labels(config: Config, folder: pathlib.Path, keys: list[str]) -> np.ndarray
             raise ValueError(f"Expected the columns 'stem' and 'label' in {str(path)!r}, got {table.fieldnames}.")
         found = [(row["stem"], row["label"]) for row in table]
     known = dict(found)
-    stems = [stem for stem, _ in found]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1} if len(known) < len(stems) else ()):
+    counts = collections.Counter(stem for stem, _ in found)
+    if twice := sorted(stem for stem, count in counts.items() if count > 1):
         raise ValueError(f"Expected every image once in {str(path)!r}, got {reading.some(twice)} again.")
     if unknown := [key for key in keys if not known.get(key)]:
         raise ValueError(f"Expected a class for every image in {str(path)!r}, got none for {reading.some(unknown)}.")

@@ -73,7 +73,7 @@ class Config(configs.Component):
 def build(config: Config, split: source.Split) -> source.Source:
     """Returns one split; the same for the same config on x86 processors with AVX2.
 
-    Elsewhere some views show other digits of the same class, for there numpy finds the smallest numbers of a row in another order.
+    On other processors numpy returns the smallest numbers of a row in another order, and some views show other digits of the same class.
 
     Raises:
       ValueError: if the split is unknown or its number of examples is not positive.

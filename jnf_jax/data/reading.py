@@ -17,6 +17,7 @@ from jnf_jax.data import division, source
 
 _NAMED = 3  # of the examples that an error is about
 _BLOCK = 2**22  # values that are standardised at once
+_FAR = 1_000  # what no class is numbered by
 _MOST_KINDS = 20  # of words in a column, above which they should repeat
 
 
@@ -95,7 +96,7 @@ def divided(
         train = rows["train"][there[rows["train"]]]
         if not len(train):
             raise ValueError(f"Expected modality {name!r} in some training example, got it in none.")
-        if x.dtype.kind == "f" and (bad := there & ~np.isfinite(x).reshape(len(x), -1).all(1)).any():
+        if x.dtype.kind == "f" and (bad := there & ~_finite_rows(x)).any():
             raise ValueError(
                 f"Expected finite values for modality {name!r}, got others in {some([keys[i] for i in np.flatnonzero(bad)])}."
             )
@@ -114,15 +115,17 @@ def check_names(found: Mapping[str, Any], modalities: Mapping[str, Any], what: s
 def classes(values: np.ndarray) -> np.ndarray:
     """Returns the classes `[N]` int32 of labels.
 
-    Whole numbers of 0 and more that int32 holds stay as they are, also where they are written as floats or as words; anything else is replaced by
-    its place among the sorted values.
+    Whole numbers of 0 and more that int32 holds stay as they are, also where they are written as floats, or as words and not far from 0;
+    anything else is replaced by its place among the sorted values.
     """
     values = np.asarray(values)
     if values.dtype.kind not in "biuf":
         values = values.astype(str)
         known = np.unique(values)
         digits = all(word.isascii() and word.isdecimal() and len(word) < 10 for word in known)
-        values = values.astype(int) if digits and len(set(map(int, known))) == len(known) else values
+        found = set(map(int, known)) if digits else set()
+        near = len(found) == len(known) and max(found) < max(_FAR, 10 * len(found))  # years and postcodes are names
+        values = values.astype(int) if near else values
     if values.dtype.kind in "iuf" and _whole(values) and values.min() >= 0 and values.max() <= np.iinfo(np.int32).max:
         return values.astype(np.int32)
     return np.unique(values, return_inverse=True)[1].astype(np.int32)
@@ -172,7 +175,7 @@ def _modality(
         inferred = {"likelihood": "categorical", "num_categories": max(len(known), 2)}
         if len(known) > 1:
             inferred["labels"] = tuple(map(str, known))
-    elif x.dtype == np.uint8 and x.ndim > 2 and x[there].max() != 1:  # images of 0 and 1 are masks
+    elif x.dtype == np.uint8 and x.ndim > 2 and (x if there.all() else x[there]).max() != 1:  # images of 0 and 1 are masks
         inferred = {"likelihood": "laplace", "scale": config.scale, "support": (0.0, 1.0)}
     elif np.isin(x[there], (0, 1)).all():
         inferred = {"likelihood": "bernoulli"}
@@ -193,6 +196,13 @@ def _modality(
     return spec, x
 
 
+def _finite_rows(x: np.ndarray) -> np.ndarray:
+    """Returns whether every value of a row is finite, `[N]` bool, a block of rows at a time."""
+    height = max(1, _BLOCK // max(1, x[:1].size))
+    blocks = (x[start : start + height] for start in range(0, len(x), height))
+    return np.concatenate([np.isfinite(block).reshape(len(block), -1).all(1) for block in blocks])
+
+
 def _words(name: str, words: np.ndarray, labels: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     """Returns the categories and every word's place among them: those of the given labels in their order, else the sorted words."""
     known, places = np.unique(words, return_inverse=True)
@@ -206,7 +216,9 @@ def _words(name: str, words: np.ndarray, labels: Sequence[str] | None) -> tuple[
         )
     others = [word for word in known if not _is_number(word)]
     if len(known) > _MOST_KINDS and 0 < len(others) < len(known) / 10:
-        raise ValueError(f"Expected numbers or words in modality {name!r}, got numbers and {some(others)}.")
+        raise ValueError(
+            f"Expected numbers or words in modality {name!r}, got numbers and {some(others)}: a spec with labels keeps all as words."
+        )
     return known, places
 
 

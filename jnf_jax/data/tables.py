@@ -73,9 +73,8 @@ def _table(path: str):
     name, options = _READERS[ending]
     try:
         table = getattr(pandas, name)(path, **options)
-        if name == "read_csv" and not isinstance(
-            table.index, pandas.RangeIndex
-        ):  # the first column would be taken for names of rows
+        # with a field more than the header has names, pandas takes the first column for names of rows
+        if name == "read_csv" and not isinstance(table.index, pandas.RangeIndex):
             raise ValueError("rows have more fields than the header has names")
         if name == "read_csv" and (words := [column for column in table if _is_of_words(table[column])]):
             # pandas takes words such as None and NA for empty cells
@@ -99,8 +98,10 @@ def _has_dates(column) -> bool:
 
 def _as_numbers(column):
     """Returns a column of objects as numbers where it holds nothing else: booleans beside empty cells, or decimals."""
+    if column.dtype != object:  # of the kind O are pandas' categories too
+        return column
     values = column.dropna()
-    if column.dtype.kind != "O" or not len(values) or not all(isinstance(v, (bool, numbers.Number)) for v in values):
+    if not len(values) or not all(isinstance(value, (bool, numbers.Number)) for value in values):
         return column
     return column.astype(object).where(column.notna(), np.nan).astype(float)
 
@@ -111,7 +112,7 @@ def _array(name: str, columns) -> np.ndarray:
         raise ValueError(
             f"Expected numbers or words in the columns of modality {name!r}, got dates in {dates}: make them numbers first."
         )
-    columns = columns.apply(_as_numbers)
+    columns = columns.assign(**{column: _as_numbers(columns[column]) for column in columns})
     words = [str(c) for c, dtype in columns.dtypes.items() if dtype.kind not in "biuf"]
     if not words:
         if columns.isna().any(axis=None):

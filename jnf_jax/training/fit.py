@@ -37,7 +37,8 @@ class Config(configs.Component):
       weight_decay: decoupled weight decay (AdamW).
       steps_per_call: K, steps in one compiled call.
       calls_per_validation: calls between two validations (and checkpoints).
-      early_stopping: validations without improvement after which the stage ends, none of them while its loss is annealed; None never.
+      early_stopping: validations without improvement after which the stage ends; None never. As for the plateau schedule, validations before the
+        stage's annealing is over do not count.
     """
 
     num_steps: int = 2_000
@@ -329,7 +330,7 @@ def _local(tree):
 
 
 def _judge(state: FitState, loss: types.Array, config: Config, *, annealing: bool) -> FitState:
-    """Returns the state after a validation; while another loss is minimised, none counts against the stage."""
+    """Returns the state after a validation. While the loss is annealed, validations without improvement are not counted."""
     if np.asarray(loss) < np.asarray(state.best_loss):
         return state._replace(best=_copy(state.train.trainable), best_loss=loss, since_best=jnp.zeros((), jnp.int32))
     if annealing:

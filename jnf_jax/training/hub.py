@@ -8,7 +8,7 @@ Only the files named in `FILES` go up and come down, so that nothing else of a r
 import contextlib
 import os
 import pathlib
-import shutil
+import tempfile
 import types
 from collections.abc import Iterator
 
@@ -62,15 +62,22 @@ def from_hub(repo: str, *, revision: str | None = None, folder: str | os.PathLik
             found = library.snapshot_download(repo, revision=revision, allow_patterns=list(FILES))
         weights.describe(found)
         return pathlib.Path(found)
-    folder = pathlib.Path(folder)
+    folder = pathlib.Path(folder).resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"Expected a new or an empty folder to download to, got {folder}, which holds something.")
-    unfinished = folder.with_name(f"{folder.name}.tmp")  # the library takes what lies in a folder for what it was asked for
-    shutil.rmtree(unfinished, ignore_errors=True)
-    with _reached(repo) as library:
-        library.snapshot_download(repo, revision=revision, local_dir=str(unfinished), allow_patterns=list(FILES))
-    weights.describe(unfinished)
-    unfinished.replace(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # the library takes what lies in a folder for what it was asked for
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as unfinished:
+        with _reached(repo) as library:
+            library.snapshot_download(repo, revision=revision, local_dir=unfinished, allow_patterns=list(FILES))
+        try:
+            weights.describe(unfinished)
+        except ValueError as error:
+            raise ValueError(str(error).replace(unfinished, repo)) from error
+        folder.mkdir(exist_ok=True)
+        for name in FILES:
+            if (path := pathlib.Path(unfinished) / name).exists():
+                path.replace(folder / name)
     return folder
 
 

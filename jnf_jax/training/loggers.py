@@ -5,7 +5,6 @@ checkpoint, and each logger says what becomes of the points that a killed run le
 """
 
 import importlib
-import json
 import os
 import pathlib
 import re
@@ -63,11 +62,10 @@ def start(
       names: of `LOGGERS`.
       folder: of the run.
       settings: the run's config as JSON values.
-      on_failure: called with a logger's name and what ended its start, for its server is down for instance; the others are returned. None: that
-        is an error.
+      on_failure: called with a logger's name and its error if the logger does not start; without it, that is an error.
 
     Raises:
-      ValueError: as `check`, or if a logger does not start and nobody is to be told.
+      ValueError: as `check`, or if a logger does not start and there is no `on_failure`.
     """
     check(names)
     found = []
@@ -75,7 +73,7 @@ def start(
         try:
             found.append(LOGGERS[name](folder, settings))
         except Exception as error:  # each library has kinds of its own
-            if isinstance(error, ValueError):
+            if on_failure is None and str(error).startswith("Expected"):
                 raise
             if on_failure is None:
                 raise ValueError(f"Expected a logger {name!r} that starts, got {type(error).__name__}: {error}") from error
@@ -226,7 +224,7 @@ def _as_bytes(image: np.ndarray) -> np.ndarray:
 def _known(folder: pathlib.Path, name: str, make) -> str:
     """Returns the logger's name of the run in a folder: the one that was kept there, else a new one, which is kept."""
     path = folder / _RUNS
-    runs = json.loads(path.read_text()) if path.exists() else {}
+    runs = files.read_object(path) if path.exists() else {}
     if name not in runs:
         runs[name] = make()
         files.write_json(path, runs)

@@ -119,6 +119,9 @@ def test_categories_beside_nan_are_whole_numbers(tmp_path):
     parts = [arrays.build(config, split) for split in source.SPLITS]
     assert sum(int((~part.masks["kind"]).sum()) for part in parts) == 1
     assert np.issubdtype(parts[0].arrays["kind"].dtype, np.integer)
+    kind[7] = np.inf
+    with pytest.raises(ValueError, match="finite values for modality 'kind', got inf"):
+        arrays.splits({"a": REAL, "kind": three}, {"a": np.ones((40, 2)), "kind": kind}, masks={"kind": np.arange(40) != 5})
 
 
 def test_a_modality_may_be_called_a_mask(tmp_path):

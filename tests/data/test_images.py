@@ -60,9 +60,13 @@ def test_colours_of_more_than_eight_bits_are_refused(tmp_path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(2 * row)) + chunk(b"IEND", b""))
     with PIL.Image.open(path) as image, pytest.raises(ValueError, match="8 bits a channel, got 16 bits"):
         images.as_array(image, "RGB")
+    data = datasets.Dataset.from_dict({"a": [str(path)] * NUM, "b": np.ones((NUM, 2)).tolist()})
+    data.cast_column("a", datasets.Image()).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match="8 bits a channel, got 16 bits in modality 'a'"):
+        hf_datasets.build(hf_datasets.Config(path=str(tmp_path / "set"), columns={"a": "a", "b": "b"}), "train")
 
 
-def test_images_of_nought_and_one_are_masks(tmp_path):
+def test_images_of_zeros_and_ones_are_masks(tmp_path):
     mask = PIL.Image.fromarray((np.arange(24).reshape(4, 6) % 3 == 0).astype(np.uint8))
     part = folder(tmp_path, mask, mode="L")
     assert part.specs["front"] == specs.ModalitySpec(shape=(4, 6, 1), likelihood="bernoulli")
@@ -88,8 +92,9 @@ def test_columns_of_images_are_read_as_they_look(tmp_path, mode, background, col
     data = datasets.Dataset.from_dict({"a": [image] * NUM, "b": np.ones((NUM, 2)).tolist()})
     data.cast_column("a", datasets.Image()).save_to_disk(tmp_path / "set")
     part = hf_datasets.build(hf_datasets.Config(path=str(tmp_path / "set"), columns={"a": "a", "b": "b"}), "train")
-    expected = np.full((4, 6, channels), 255)
+    expected = np.full((4, 6, channels), 1 if mode == "1" else 255)
     expected[:2, :2] = 0
+    assert part.specs["a"].likelihood == ("bernoulli" if mode == "1" else "laplace")
     assert part.specs["a"].shape == (4, 6, channels)
     np.testing.assert_allclose(part.arrays["a"][0], expected, atol=1)  # CMYK is kept as a JPEG or converted
 

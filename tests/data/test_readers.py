@@ -337,6 +337,7 @@ def test_words_are_classes_by_their_place():
     assert len(set(reading.classes(np.array([1, 2**32 + 1, 5])))) == 3
     np.testing.assert_array_equal(reading.classes(np.array(["10", "2", "9"])), [10, 2, 9])
     np.testing.assert_array_equal(reading.classes(np.array(["01", "1", "2"])), [0, 1, 2])  # two words
+    np.testing.assert_array_equal(reading.classes(np.array(["1998", "2010", "1998"])), [0, 1, 0])  # years are names
     np.testing.assert_array_equal(reading.classes(np.array([10.0, 2.0, 0.0])), [10, 2, 0])
     np.testing.assert_array_equal(reading.classes(np.array([10, -1, 2])), [2, 0, 1])
     np.testing.assert_array_equal(reading.classes(np.array([True, False])), [1, 0])
@@ -366,6 +367,19 @@ def test_a_stray_word_among_numbers_is_named(tmp_path):
     stages.to_csv(tmp_path / "table.csv", index=False)
     part = tables.build(tables.Config(path=str(tmp_path / "table.csv"), columns={"a": ("age",), "b": ("x",)}), "train")
     assert part.specs["a"].labels == ("1", "2", "3A", "3B")
+    codes = frame.assign(age=[*map(str, range(40)), "1A"] * 12 + ["1A"] * 8)
+    codes.to_csv(tmp_path / "table.csv", index=False)
+    config = tables.Config(path=str(tmp_path / "table.csv"), columns={"a": ("age",), "b": ("x",)})
+    with pytest.raises(ValueError, match="got numbers and '1A': a spec with labels keeps all as words"):
+        tables.build(config, "train")
+    labels = (*map(str, range(40)), "1A")
+    given = {"a": specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=41, labels=labels)}
+    assert tables.build(dataclasses.replace(config, specs=given), "train").arrays["a"].max() == 40
+
+
+def test_pandas_categories_of_numbers_are_words():
+    frame = pandas.DataFrame({"stage": pandas.Categorical([1, 2, 3, 1])})  # not every file keeps them as such
+    assert tables._array("a", frame).tolist() == [["1"], ["2"], ["3"], ["1"]]
 
 
 def test_rows_longer_than_the_header_are_refused(tmp_path):

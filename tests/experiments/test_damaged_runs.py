@@ -160,11 +160,13 @@ def test_two_signals_at_once_are_one_and_a_later_one_ends_the_process():
     code = (
         "import os, signal, time; from experiments import stopping\n"
         "stop = stopping.Stop(continuing='it goes on')\n"
-        "send = lambda: (os.kill(os.getpid(), signal.SIGTERM), time.sleep(0.3))\n"
+        "def send():\n"
+        "    before = len(stop.received); os.kill(os.getpid(), signal.SIGTERM); deadline = time.monotonic() + 60\n"
+        "    while len(stop.received) == before and time.monotonic() < deadline: time.sleep(0.01)\n"
         "with stop.listening():\n"
-        "    stop.asked(), send(), send()\n"
+        "    stopping._SAME_SIGNAL = 1e9; stop.asked(), send(), send()\n"
         "    print(stop.asked(), len(stop.received), flush=True)\n"
-        "    stopping._ONE = 0.1; send()\n"
+        "    stopping._SAME_SIGNAL = 0.0; send()\n"
         "    print('still here')"
     )
     root = pathlib.Path(__file__).parents[2]

@@ -118,6 +118,12 @@ def test_the_same_run_may_be_exported_again_and_damage_leaves_nothing_behind(run
         assert json.loads((shared / "evaluation.json").read_text())["joint_coherence"] == 0.5
         assert "0.250" in card
         assert "0.250" not in (shared / "README.md").read_text()
+        (shared / "README.md").write_text(card + "Licence: mine.")
+        (run / "evaluation.json").unlink()
+        export.export(run, shared)  # what was measured in the folder stays, and so does a card that somebody edited
+        assert json.loads((shared / "evaluation.json").read_text())["joint_coherence"] == 0.5
+        assert (shared / "README.md").read_text() == card + "Licence: mine."
+        (shared / "README.md").unlink()
         (run / "evaluation.json").write_text("[1]")
         with pytest.raises(files.DamagedError, match="holds no JSON object"):
             export.export(run, tmp_path / "new")

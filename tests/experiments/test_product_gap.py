@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import direct, experiment, product_gap
+from experiments import direct, product_gap
 from jnf_jax import specs
 from jnf_jax.flows import identity
 from jnf_jax.models import jnf
@@ -64,4 +64,3 @@ def test_a_direct_expert_sees_every_modality_of_its_subset_and_no_other():
     before = density(**x)
     for name in x:
         assert (density(**x | {name: x[name] + 1}) != before).all()
-    assert experiment.find("polydigits/jnf").model.product_rule == jnf.Config().product_rule

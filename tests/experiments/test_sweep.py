@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -69,6 +70,8 @@ def test_what_is_measured_is_not_measured_again(tmp_path):
     assert [command[0] for command in commands(tmp_path, "jnf")[0]] == ["train"]
     measured = {"log_likelihood": {}, "split": "test", "num_samples": 4, "seed": 0, "subsets": "all"}
     (folder / "evaluation.json").write_text(json.dumps(measured))
+    os.utime(folder / "figures" / "any_to_any.png", (0, 0))  # drawn before it was measured again
+    assert [command[0] for command in commands(tmp_path, "jnf", evaluate="--num-samples 4")[0]] == ["train", "figures"]
     again, *_ = commands(tmp_path, "jnf", evaluate="--num-samples 3")  # one of the pictures shows what was measured
     assert [command[0] for command in again] == ["train", "evaluate", "figures"]
 

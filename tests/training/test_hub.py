@@ -101,17 +101,23 @@ def test_a_page_that_somebody_wrote_stays(remote, folder):
 def test_two_models_are_never_mixed(remote, folder, tmp_path, monkeypatch):
     hub.push_to_hub(folder, "me/model")
     (tmp_path / "here").mkdir()
-    (tmp_path / "here.tmp").mkdir()
-    (tmp_path / "here.tmp" / "evaluation.json").write_text("{}")  # of a download that failed
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    assert hub.from_hub("me/model", folder=tmp_path / "link") == tmp_path / "here"
+    shutil.rmtree(tmp_path / "here")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert hub.from_hub("me/model", folder=".") == tmp_path / "here"
+    shutil.rmtree(tmp_path / "here")
     found = hub.from_hub("me/model", folder=tmp_path / "here")
     assert {p.name for p in found.iterdir()} == {weights.MODEL, weights.WEIGHTS}
     with pytest.raises(ValueError, match=r"a new or an empty folder to download to, got .*here, which holds something"):
         hub.from_hub("me/other", folder=tmp_path / "here")
     # without a connection the library returns a folder that it was given as it is
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo, **options: options["local_dir"])
-    with pytest.raises(ValueError, match="Expected"):
+    with pytest.raises(ValueError, match=r"Expected .*me/other"):
         hub.from_hub("me/other", folder=tmp_path / "there")
-    assert not (tmp_path / "there").exists()
+    assert {p.name for p in tmp_path.iterdir()} >= {"here"}
+    assert not [p.name for p in tmp_path.iterdir() if "there" in p.name]
 
 
 def test_nothing_but_the_known_files_comes_down(remote, folder, tmp_path):
