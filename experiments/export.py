@@ -9,13 +9,13 @@ and `jnf-jax download` fetches it from there.
 import dataclasses
 import pathlib
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import tyro
 
 from experiments import experiment, model_card
-from jnf_jax import configs, types
-from jnf_jax import specs as specs_lib
+from jnf_jax import configs
 from jnf_jax.training import checkpoint, files, hub, stages, weights
 
 
@@ -57,9 +57,10 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     model, _ = experiment.build(config)
     params = stages.load(model, workdir)
     packages = (environment or {}).get("packages", {})
+    card = lambda folder, evaluation: model_card.write(folder, config, model.specs, params, packages, evaluation)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         if weights.found(output) and checkpoint.digest(weights.read(model, output)) == checkpoint.digest(params):
-            _update(output, config, model.specs, params, packages, evaluation)
+            _update(output, config, evaluation, card)
             return
         raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
     unfinished = output.with_name(f"{output.name}.tmp")
@@ -69,41 +70,30 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     except OSError as error:
         raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
     weights.save(unfinished, params, config=config.model, specs=model.specs)
-    _describe(unfinished, config, model.specs, params, packages, evaluation)
+    _describe(unfinished, config, evaluation, card)
     unfinished.replace(output)
 
 
-def _update(
-    folder: pathlib.Path,
-    config: experiment.Config,
-    specs: specs_lib.Specs,
-    params: types.Params,
-    packages: dict[str, str],
-    evaluation: dict[str, Any] | None,
-) -> None:
+_Card = Callable[[pathlib.Path, dict[str, Any] | None], str]  # (folder, evaluation) -> the model card
+
+
+def _update(folder: pathlib.Path, config: experiment.Config, evaluation: dict[str, Any] | None, card: _Card) -> None:
     """Writes the run's newer measurements into a folder that has its weights; a card that somebody edited stays."""
-    before, card = _read(folder / "evaluation.json"), folder / model_card.NAME
-    edited = card.read_text() if card.exists() else None
-    if edited == model_card.write(folder, config, specs, params, packages, before):
+    before, page = _read(folder / "evaluation.json"), folder / model_card.NAME
+    edited = page.read_text() if page.exists() else None
+    if edited == card(folder, before):
         edited = None
-    _describe(folder, config, specs, params, packages, before if evaluation is None else evaluation)
+    _describe(folder, config, before if evaluation is None else evaluation, card)
     if edited is not None:
-        files.write_text(card, edited)
+        files.write_text(page, edited)
 
 
-def _describe(
-    folder: pathlib.Path,
-    config: experiment.Config,
-    specs: specs_lib.Specs,
-    params: types.Params,
-    packages: dict[str, str],
-    evaluation: dict[str, Any] | None,
-) -> None:
+def _describe(folder: pathlib.Path, config: experiment.Config, evaluation: dict[str, Any] | None, card: _Card) -> None:
     """Writes what stands beside the weights."""
     files.write_json(folder / "config.json", configs.to_json(config))
     if evaluation is not None:
         files.write_json(folder / "evaluation.json", evaluation)
-    files.write_text(folder / model_card.NAME, model_card.write(folder, config, specs, params, packages, evaluation))
+    files.write_text(folder / model_card.NAME, card(folder, evaluation))
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:

@@ -95,7 +95,8 @@ class Stop:
                 now = time.monotonic()
                 if self._at_rest or (self.received and now - first > _SAME_SIGNAL):
                     self._leave(number[0])
-                first = first if self.received else now
+                if not self.received:
+                    first = now
                 self.received.append(number[0])
 
     def _alive(self) -> None:

@@ -92,37 +92,38 @@ def _column(part: Any, column: str) -> list:
 
 def _opened(column: str, value: dict[str, Any]) -> PIL.Image.Image:
     try:
-        return PIL.Image.open(value["path"] if value["bytes"] is None else io.BytesIO(value["bytes"]))
+        content = pathlib.Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"]
+        return PIL.Image.open(io.BytesIO(content))  # of a path it would hold the file open
     except OSError as error:
         raise ValueError(f"Expected an image in every row of {column!r}, got something else: {error}") from error
 
 
 def _stack(name: str, values: list) -> np.ndarray:
     """Returns `[N, *shape]`; a number or a word is a vector of one, and a missing example is the first one that is there."""
-    filling = next((value for value in values if value is not None), None)
-    if filling is None:
+    there = [value for value in values if value is not None]
+    if not there:
         raise ValueError(f"Expected modality {name!r} in some example, got it in none.")
-    if isinstance(filling, PIL.Image.Image):
-        there = [value for value in values if value is not None]
-        as_array = functools.partial(_image, name, mode="L" if all(map(images.is_grey, there)) else "RGB")
-        scale = 255 if all(image.mode == "1" for image in there) else 1  # masks
-    else:
-        as_array, scale = np.asarray, None
-    rows = [as_array(filling if value is None else value) for value in values]
+    as_array = functools.partial(_image, name, _mode(there)) if isinstance(there[0], PIL.Image.Image) else np.asarray
+    rows = [as_array(there[0] if value is None else value) for value in values]
     for i, row in enumerate(rows):
         if row.shape != rows[0].shape or row.dtype.kind not in "biufU":
             raise ValueError(
                 f"Expected arrays of shape {rows[0].shape} in modality {name!r}, got {row.dtype} {row.shape} in example {i}."
             )
     x = np.stack(rows)
-    if scale is not None:
-        return x // np.uint8(scale)
     return x[..., None] if x.ndim == 1 else x
 
 
-def _image(name: str, value: Any, *, mode: str) -> np.ndarray:
+def _mode(there: list[PIL.Image.Image]) -> str:
+    """Returns `1`, of zeros and ones, where all images are so, else `L` where all are grey, else `RGB`."""
+    if all(image.mode == "1" for image in there):
+        return "1"
+    return "L" if all(map(images.is_grey, there)) else "RGB"
+
+
+def _image(name: str, mode: str, value: PIL.Image.Image) -> np.ndarray:
     try:
-        return images.as_array(value, mode)
+        return images.as_array(value, "L") // np.uint8(255) if mode == "1" else images.as_array(value, mode)
     except ValueError as error:
         raise ValueError(f"{str(error).rstrip('.')} in modality {name!r}.") from error
 

@@ -103,7 +103,7 @@ def _as_numbers(column):
     values = column.dropna()
     if not len(values) or not all(isinstance(value, (bool, numbers.Number)) for value in values):
         return column
-    return column.astype(object).where(column.notna(), np.nan).astype(float)
+    return column.where(column.notna(), np.nan).astype(float)
 
 
 def _array(name: str, columns) -> np.ndarray:

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 import struct
 import zlib
 
@@ -97,6 +98,15 @@ def test_columns_of_images_are_read_as_they_look(tmp_path, mode, background, col
     assert part.specs["a"].likelihood == ("bernoulli" if mode == "1" else "laplace")
     assert part.specs["a"].shape == (4, 6, channels)
     np.testing.assert_allclose(part.arrays["a"][0], expected, atol=1)  # CMYK is kept as a JPEG or converted
+
+
+def test_files_of_images_are_closed_again(tmp_path):
+    square("L", 255, 0).save(tmp_path / "one.png")
+    data = datasets.Dataset.from_dict({"a": [str(tmp_path / "one.png")] * NUM}).cast_column("a", datasets.Image())
+    before = len(list(pathlib.Path("/proc/self/fd").iterdir()))
+    found = hf_datasets._column(data, "a")
+    assert len(found) == NUM
+    assert len(list(pathlib.Path("/proc/self/fd").iterdir())) < before + NUM
 
 
 def test_a_table_of_classes_is_whole(tmp_path):

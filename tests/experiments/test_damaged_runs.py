@@ -17,6 +17,7 @@ import pytest
 from experiments import experiment, parts, stopping, train
 from jnf_jax.training import checkpoint, writers
 
+ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = experiment.find("linear_gaussian/jnf")
 
 
@@ -156,6 +157,11 @@ def test_a_question_is_answered_by_a_signal():
         assert stop.asked()
 
 
+def run_python(code):
+    """Runs a program in a process of its own, which may be ended."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
 def test_two_signals_at_once_are_one_and_a_later_one_ends_the_process():
     code = (
         "import os, signal, time; from experiments import stopping\n"
@@ -169,8 +175,7 @@ def test_two_signals_at_once_are_one_and_a_later_one_ends_the_process():
         "    stopping._SAME_SIGNAL = 0.0; send()\n"
         "    print('still here')"
     )
-    root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    result = run_python(code)
     assert result.stdout == "True 2\n"
     assert result.returncode == stopping.INTERRUPTED
     assert "stopped by signal 15; it goes on" in result.stderr
@@ -215,8 +220,7 @@ def test_the_watchdog_ends_what_hangs_with_a_traceback():
         "    for _ in range(5): time.sleep(1.0), stop.asked()\n"
         "    print('alive', flush=True); hang()"
     )
-    root = pathlib.Path(__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300)
+    result = run_python(code)
     assert result.stdout == "alive\n"  # being asked kept it alive for longer than its seconds
     assert result.returncode == 1
     assert "in hang" in result.stderr
@@ -230,9 +234,8 @@ def test_a_signal_ends_at_once_what_would_lose_nothing_even_in_a_call_that_does_
         "    c, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64); c.pthread_mutex_lock(mutex)\n"
         "    print('ready', flush=True); c.pthread_mutex_lock(mutex)  # for ever: no signal interrupts it"
     )
-    root = pathlib.Path(__file__).parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "ready\n"
     process.terminate()
