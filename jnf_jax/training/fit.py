@@ -180,50 +180,34 @@ def fit(
         streamed=feed.is_streamed(train),
     )
 
-    state = _initial_state(stage, params, optimizer)
-    if checkpoints is not None and (restored := checkpoints.latest(state)) is not None:
-        state = restored
+    state = _first_state(stage, params, optimizer, checkpoints)
     state = sharding.place(state, sharding.of_state(mesh, state))
     frozen = {name: value for name, value in params.items() if name not in stage.trainable}
     frozen = sharding.place(frozen, sharding.of_state(mesh, frozen))
     taken = int(state.train.step)
     per_validation = config.steps_per_call * config.calls_per_validation
-    reports: list[tuple[int, step.Steps]] = []  # of the parts of a call
     feeding = feed.calls(
         train, key, mesh,
         batch_size=config.batch_size, num_steps=config.steps_per_call, first_step=taken, total_steps=total,
     )  # fmt: skip
-    data, everywhere = None, sharding.replicated(mesh)
-    key = sharding.place(key, everywhere)
+    key = sharding.place(key, sharding.replicated(mesh))
     validate = None
     if taken < total:  # compiled while nothing would be lost
         validate = held_out.mean_loss(stage, validation, mesh, state.train.trainable, frozen, key, batch_size=config.batch_size)
 
-    call = step.compiled_first(call)
+    call = _in_parts(step.compiled_first(call), mesh, steps_per_call=config.steps_per_call, pace=pace, should_stop=should_stop)
     while taken < total and not _stopped_early(state, config):
-        num = left = config.steps_per_call - taken % config.steps_per_call
-        if data is None or left == config.steps_per_call:
-            data = next(feeding)
-        if pace is not None:
-            num = max(1, min(left, pace(left)))
-        whole = pace is None and left == config.steps_per_call and jax.process_count() == 1
-        trained, steps = call(state.train, frozen, key, data, None if whole else sharding.place(np.int32(num), everywhere))
+        trained, done = call(state.train, frozen, key, next(feeding), taken)
         state = state._replace(train=trained)
-        taken += num
-        failed, steps = jax.device_get((trained.failed_step, steps))
-        reports.append((num, steps))
-        validated, stopping = None, should_stop()
-        if num < left and failed < 0 and not stopping:
-            continue
-        steps, reports = _mean(reports), []
-        if failed < 0 and (taken % per_validation == 0 or taken == total):
+        taken, validated, stopping = taken + done.num_steps, None, done.stopping
+        if done.failed_step < 0 and (taken % per_validation == 0 or taken == total):
             loss = validate(state.train.trainable, frozen, key)
             state = _judge(state, loss, config, annealing=taken < stage.annealing * total)
             validated = float(loss)
-        report = _report(stage.name, taken, total, steps, validated)
+        report = _report(stage.name, taken, total, done.steps, validated)
         on_report(report)
-        if failed >= 0:
-            raise NonFiniteError(stage.name, int(failed), {**params, **_local(state.train.trainable)})
+        if done.failed_step >= 0:
+            raise NonFiniteError(stage.name, done.failed_step, {**params, **_local(state.train.trainable)})
         if validated is not None and not np.isfinite(state.best_loss):
             raise NonFiniteError(stage.name, taken, {**params, **_local(state.train.trainable)}, what="validation loss")
         if validated is not None:
@@ -234,6 +218,37 @@ def fit(
         if stopping and taken < total:
             return {**params, **_local(state.train.trainable)}, False
     return {**params, **_local(state.best)}, True
+
+
+class _Done(NamedTuple):
+    """What a call, or the rest of one, brought."""
+
+    num_steps: int
+    failed_step: int  # -1 where all were finite
+    stopping: bool
+    steps: step.Steps  # means over them
+
+
+def _in_parts(call: step.TrainCall, mesh: Mesh, *, steps_per_call: int, pace, should_stop) -> Callable[..., Any]:
+    """Returns a function (state, frozen params, stage key, data, steps taken) -> (state, _Done) that takes what is left of a call.
+
+    In parts as `pace` says. It ends before where `should_stop` says so, or after a step that was not finite.
+    """
+    everywhere = sharding.replicated(mesh)
+
+    def run(state, frozen, key, data, taken):
+        left, done = steps_per_call - taken % steps_per_call, 0
+        whole = pace is None and left == steps_per_call and jax.process_count() == 1
+        failed, stopping, reports = -1, False, []
+        while done < left and failed < 0 and not stopping:
+            num = left if pace is None else max(1, min(left - done, pace(left - done)))
+            state, steps = call(state, frozen, key, data, None if whole else sharding.place(np.int32(num), everywhere))
+            failed, steps = jax.device_get((state.failed_step, steps))
+            reports.append((num, steps))
+            done, stopping = done + num, should_stop()
+        return state, _Done(done, int(failed), stopping, _mean(reports))
+
+    return run
 
 
 def check_batch(num_examples: int, batch_size: int, mesh: Mesh | None = None) -> None:
@@ -308,14 +323,18 @@ def _mean(reports: list[tuple[int, step.Steps]]) -> step.Steps:
     )
 
 
-def _initial_state(stage, params, optimizer) -> FitState:
+def _first_state(stage, params, optimizer, checkpoints: Checkpoints | None) -> FitState:
+    """Returns the state that the stage continues at, or begins with."""
+
     def build(trainable):
         train = initial_train_state(stage, trainable, optimizer)
         return FitState(
             train, best=_copy(train.trainable), best_loss=jnp.full((), jnp.inf), since_best=jnp.zeros((), jnp.int32)
         )
 
-    return compiling.once(build)({name: params[name] for name in stage.trainable if name in params})
+    state = compiling.once(build)({name: params[name] for name in stage.trainable if name in params})
+    restored = None if checkpoints is None else checkpoints.latest(state)
+    return state if restored is None else restored
 
 
 @jax.jit

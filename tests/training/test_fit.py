@@ -127,7 +127,7 @@ def test_untrained_weights_are_not_the_best_of_a_stage_whose_validation_never_is
 
 def test_one_validation_that_is_not_finite_is_no_better_one():
     losses = iter([jnp.asarray(3.0), jnp.asarray(jnp.nan), jnp.asarray(jnp.inf)])
-    state = fit._initial_state(regression(), PARAMS, fit.make_optimizer(CONFIG))
+    state = fit._first_state(regression(), PARAMS, fit.make_optimizer(CONFIG), None)
     for loss in losses:
         state = fit._judge(state, loss, CONFIG, annealing=False)
     assert float(state.best_loss) == 3
