@@ -26,9 +26,9 @@ class Arguments:
     """Compares the models of a data set.
 
     Attributes:
-      data: the data set, a folder of experiments.
+      data: the data set, or the path of a folder of experiment files, one a model.
       models: its experiments; others take their joint stage from the first where it is the same. None: those of JNF, its shared forms, JMVAE,
-        MVAE, MMVAE, MoPoE, MVTCAE and MMVAE+ that the data set has.
+        MVAE, MMVAE, MoPoE, MVTCAE and MMVAE+ that the data set has; every file of a folder.
       seeds: one run of every model for each.
       quick: the experiments' size for two CPU cores.
       runs: where the runs and the comparison go.
@@ -60,19 +60,19 @@ def main() -> int:
     sweep.check(asked)
     for _ in sweep.finish_all(asked):
         show(arguments)
-    print(arguments.runs / arguments.data / "comparison.html")
+    print(arguments.runs / listing.called(arguments.data) / "comparison.html")
     return 0
 
 
 def models_of(data: str) -> tuple[str, ...]:
-    """Returns those of `MODELS` that a data set has; all of them where it has none, to be refused by name."""
-    known = listing.names()
-    return tuple(model for model in MODELS if f"{data}/{model}" in known) or MODELS
+    """Returns those of `MODELS` that a data set has, or else all that it has; `MODELS` where it has none, to be refused by name."""
+    known = listing.models_of(data)
+    return tuple(model for model in MODELS if model in known) or tuple(known) or MODELS
 
 
 def show(arguments: Arguments) -> None:
     """Writes the table, the figure and the report of the runs that are measured."""
-    folder = arguments.runs / arguments.data
+    folder = arguments.runs / listing.called(arguments.data)
     runs = [folder / model / f"seed_{seed}" for model in arguments.models for seed in arguments.seeds]
     measured = [run for run in runs if "log_likelihood" in parts.known(run / "evaluation.json")]  # not its long chains alone
     groups = report.grouped([report.load(run) for run in measured])

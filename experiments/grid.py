@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import evaluate, experiment, parts, stopping, sweep
+from experiments import evaluate, experiment, listing, parts, stopping, sweep
 from jnf_jax.training import files
 
 _SPLIT = "validation"
@@ -29,7 +29,7 @@ class Arguments:
     """Chooses beta and the learning rate of models on validation data.
 
     Attributes:
-      data: the data set, a folder of experiments.
+      data: the data set, or the path of a folder of experiment files, one a model.
       models: its experiments.
       betas: weights of the KL term.
       rates: learning rates of the stage that trains the decoders.
@@ -63,7 +63,7 @@ def main() -> int:
     todo = {model: points(arguments, model) for model in arguments.models}  # a wrong name ends it before it begins
     _check_labels(arguments)
     for model, commands_of in todo.items():
-        folder = arguments.runs / arguments.data / "grid" / model
+        folder = arguments.runs / listing.called(arguments.data) / "grid" / model
         evaluations = {}
         for point, commands in commands_of.items():
             try:
@@ -75,7 +75,7 @@ def main() -> int:
         found = summary(evaluations)
         files.write_json(folder / "grid.json", found)
         if arguments.results is not None:
-            target = arguments.results / arguments.data / "grid" / f"{model}.json"
+            target = arguments.results / listing.called(arguments.data) / "grid" / f"{model}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
             files.write_json(target, found)
         show(model, found)
@@ -84,7 +84,7 @@ def main() -> int:
 
 def _check_labels(arguments: Arguments) -> None:
     """Raises a ValueError where coherence, by which points are judged, cannot be measured."""
-    config = experiment.find(f"{arguments.data}/{arguments.models[0]}", quick=arguments.quick)
+    config = experiment.find(listing.of(arguments.data, arguments.models[0]), quick=arguments.quick)
     if experiment.Splits(config.data)[_SPLIT].labels is None:
         raise ValueError(
             f"Expected a labelled data set, for a grid is judged by coherence, got {arguments.data} without labels."
@@ -93,7 +93,7 @@ def _check_labels(arguments: Arguments) -> None:
 
 def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
     """Returns point -> the commands that are still to be run."""
-    name = f"{arguments.data}/{model}"
+    name = listing.of(arguments.data, model)
     config = experiment.find(name, quick=arguments.quick)
     if not hasattr(config.model, "beta"):
         raise ValueError(f"Expected models with a beta, got {name}.")
@@ -107,7 +107,7 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
     asked = sweep.parse_evaluate(f"--split {_SPLIT}", arguments.evaluate)
     found = {}
     for point, beta, rate in grid:
-        folder = arguments.runs / arguments.data / "grid" / model / point
+        folder = arguments.runs / listing.called(arguments.data) / "grid" / model / point
         train = ["train", name, "--workdir", str(folder), "--seed", str(arguments.seed), *size]
         train += ["--model.beta", str(beta), f"--training.{stage}.learning-rate", str(rate)]
         measure = ["evaluate", "--workdir", str(folder), "--split", _SPLIT, *arguments.evaluate.split()]

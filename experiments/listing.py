@@ -7,3 +7,21 @@ def names() -> list[str]:
     """Returns the names of all experiments: `data set/model`, the files under experiments/configs."""
     folder = pathlib.Path(__file__).parent / "configs"
     return sorted(str(p.relative_to(folder).with_suffix("")) for p in folder.glob("*/*.py") if p.stem != "__init__")
+
+
+def of(data: str, model: str) -> str:
+    """Returns what `experiment.find` takes of a data set's model: its name, or its file where `data` is a folder of experiment files."""
+    name = f"{data}/{model}"
+    return str(pathlib.Path(data) / f"{model}.py") if name not in names() and pathlib.Path(data).is_dir() else name
+
+
+def models_of(data: str) -> list[str]:
+    """Returns the models of a data set, or the experiment files of a folder."""
+    if found := [name.split("/")[1] for name in names() if name.startswith(f"{data}/")]:
+        return found
+    return sorted(path.stem for path in pathlib.Path(data).glob("*.py") if not path.stem.startswith("_"))
+
+
+def called(data: str) -> str:
+    """Returns the name of a data set; that of the folder itself where it is one of experiment files."""
+    return pathlib.Path(data).resolve().name if pathlib.Path(data).is_dir() else data

@@ -13,7 +13,7 @@ from jnf_jax.data import source
 from jnf_jax.marginals import mixture
 from jnf_jax.metrics import classifiers as classifiers_lib
 from jnf_jax.metrics import codes as codes_lib
-from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, reconstruction, subset_score
+from jnf_jax.metrics import coherence, diversity, frechet, inception, latents, prediction, reconstruction, subset_score
 from jnf_jax.models import base
 
 _MOST_FOR_DIVERSITY = 100
@@ -108,7 +108,9 @@ def of_draws(
         found["chains"] = summary(draws.info)
     if subset == names:
         found["reconstruction"] = reconstructions(run, first)
-    elif run.inception is not None and names[0] not in subset:
+    else:
+        found["prediction"] = _predictions(run, subset, draws.z)
+    if run.inception is not None and names[0] not in subset:
         found["fid"] = {names[0]: _inception_distance(run, names[0], first)}
     if run.judges is None:
         return found
@@ -156,6 +158,9 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     labelled = lambda what: {subsets.label(subset): found for subset, found in of(what).items()}
     names = tuple(run.model.specs)
     result: dict[str, Any] = {"hmc": {"by_subset": labelled("chains")}, "reconstruction": by_subset[names]["reconstruction"]}
+    if predicted := {label: targets for label, targets in labelled("prediction").items() if targets}:
+        kinds = {name: prediction.kind(run.model.specs[name]) for name in names if any(name in t for t in predicted.values())}
+        result["prediction"] = {"kinds": kinds, "by_subset": predicted}
     if run.inception is not None:
         weights, real = run.inception
         counts = {"num_generated": len(run.test), "num_real": len(real), "weights_sha256": weights.sha256}
@@ -172,6 +177,21 @@ def conditional(run: Run, by_subset: Mapping[subsets.Subset, Mapping[str, Any]])
     if values := [value for targets in varied.values() for value in targets.values()]:
         result["diversity"] = {"mean": float(np.mean(values)), "by_subset": varied}
     return result
+
+
+def _predictions(run: Run, subset: subsets.Subset, z: Any) -> dict[str, float]:
+    """Returns the quality of the predictions of vectors and categories outside a subset; pictures are judged by what they show."""
+    specs = run.model.specs
+    targets = [n for n, spec in specs.items() if n not in subset and len(spec.shape) == 1 and spec.layout == "grid"]
+    if not targets:
+        return {}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in targets}
+    for start in range(0, len(run.test), run.batch_size):
+        decoded = run.model.decode(run.params, codes_lib.take(z, np.s_[:, start : start + run.batch_size]))
+        for name in targets:
+            parts[name].append(np.asarray(prediction.expected(specs[name], decoded[name])))
+    found = {n: prediction.quality(specs[n], np.concatenate(parts[n]), run.test.arrays[n]) for n in targets}
+    return {name: value for name, value in found.items() if not np.isnan(value)}  # a modality may not vary
 
 
 def _inception_distance(run: Run, name: str, z: Any) -> float:

@@ -81,7 +81,7 @@ def measured(evaluation: Mapping) -> list[list[str]]:
         if shares:
             share = sum(shares) / len(shares)
             rows.append([f"share of observations whose {name}chains have R-hat below {part['rhat_threshold']}", f"{share:.3f}"])
-    if "num_observations" in evaluation:
+    if "num_observations" in evaluation and "coherence" in evaluation:
         rows.append(["observations behind coherence", str(evaluation["num_observations"])])
     return rows
 

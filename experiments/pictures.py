@@ -22,6 +22,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 
 from jnf_jax import specs as specs_lib
+from jnf_jax import units
 
 matplotlib.use("Agg")
 
@@ -31,6 +32,7 @@ Limits = tuple[float, float]
 SIZE = 112  # pixels of a tile: a multiple of 7, 8, 14, 16 and 28
 LONGEST_BARS = 16
 LONGEST_WORDS = 4
+_NAMED_ENTRIES = 4  # of a vector, in a caption
 
 _BACKGROUND, _INK, _SPREAD, _DRAW, _TRUTH = (245, 245, 248), (60, 60, 70), (178, 184, 196), (37, 99, 190), (224, 112, 0)
 _OVERSAMPLING = 3  # lines are drawn larger and averaged
@@ -102,11 +104,22 @@ def tile(
 
 
 def caption(name: str, spec: specs_lib.ModalitySpec, limits: Limits) -> str:
-    """Returns a modality's name; that of a vector with the range of its tiles, its unit and its entries' names."""
+    """Returns a modality's name; that of a vector with the range of its tiles, its unit and its entries' names.
+
+    Standardised entries have a range each, in the units of the file, where they are few.
+    """
     if kind(spec) not in ("bars", "curve"):
         return name if spec.unit is None else _plain(f"{name} [{spec.unit}]")
-    lines = [name, f"{limits[0]:.3g} to {limits[1]:.3g} {spec.unit or ''}".rstrip()]
-    return _plain("\n".join(lines if spec.labels is None or len(spec.labels) > 4 else [*lines, ", ".join(spec.labels)]))
+    few = spec.size <= _NAMED_ENTRIES
+    short = lambda value: format(float(f"{value:.3g}"), ",g")
+    between = lambda low, high, unit: f"{short(low)} to {short(high)} {unit or ''}".rstrip()
+    if spec.mean is not None and few:
+        ends = [units.original(spec, np.full(spec.shape, end)).reshape(-1) for end in limits]
+        ranges = [between(low, high, spec.unit) for low, high in zip(*ends, strict=True)]
+        labels = spec.labels or ("",) * spec.size
+        return _plain("\n".join([name, *(f"{label} {r}".lstrip() for label, r in zip(labels, ranges, strict=True))]))
+    lines = [name, between(*limits, "standard deviations" if spec.mean is not None else spec.unit)]
+    return _plain("\n".join([*lines, ", ".join(spec.labels)] if spec.labels is not None and few else lines))
 
 
 def _plain(text: str) -> str:

@@ -4,7 +4,7 @@
     jnf-jax sample --workdir runs/demo --observe m0,m2 --all --output shards [--on ray]
 
 Without `--observe` every subset is drawn, or those of `--subsets`, and the empty one (the prior) too. A draw is a draw of z; what is shown is
-the likelihood's mean. A command that was killed goes on where it was. `--all` draws codes for every example of a split, into parquet files.
+the likelihood's mean, beside how far observations of the likelihood spread. A command that was killed goes on where it was. `--all` draws codes for every example of a split, into parquet files.
 """
 
 import dataclasses
@@ -19,13 +19,14 @@ import numpy as np
 import tyro
 
 from experiments import experiment, on_ray, parts, pictures, shards
-from jnf_jax import distributions, keys, specs, subsets
+from jnf_jax import distributions, keys, specs, subsets, types
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, stages, writers
 
 _LONGEST = 180  # characters of a name of a picture
 _MOST_TILES = 100  # in a row of a picture, or below each other
+_OBSERVED = 300  # of a likelihood, for percentiles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,7 +165,9 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     else:
         z = model.sample_prior(params, key, num_samples=arguments.num_samples * num)
         z = jax.tree.map(lambda leaf: leaf.reshape(arguments.num_samples, num, -1), z)
-    drawn = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in model.decode(params, z).items()}
+    decoded = model.decode(params, z)
+    drawn = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in decoded.items()}
+    spread = {name: _observable(spec, keys.stream(key, name), decoded[name]) for name, spec in model.specs.items()}
     scales, real = _canonical(model.specs, test, rows)
     blocks = []
     for i in range(num):
@@ -176,7 +179,8 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
                 truth = real[name][i] if test.having((name,))[rows[i]] else None
                 first = None if truth is None else see(truth)
                 shown = [pictures.framed(first) if name in subset else first]
-                shown += [see(x, truth=truth, draws=draws) for x in draws]
+                seen = None if spread[name] is None else spread[name][:, i]
+                shown += [see(x, truth=truth, draws=seen) for x in draws]
             else:
                 shown = [see(x) for x in draws]
             block.append((pictures.caption(name, spec, scales[name]), shown))
@@ -189,9 +193,18 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
     if test.masks:
         title += " No tile: not measured."
     if any(pictures.kind(spec) in ("bars", "curve", "words") for spec in model.specs.values()):
-        title += " Blue: the values. In draws, orange: the test example; grey: their 5th to 95th percentile."
+        title += " Blue: the values. In draws, orange: the test example; grey: 90% of what could be observed."
     headings = ["test", *(f"draw {n + 1}" for n in range(arguments.num_samples))]
     return pictures.grid(blocks, title=title, divider=1, headings=headings)
+
+
+def _observable(spec: specs.ModalitySpec, key: types.Array, parameters: types.Array) -> np.ndarray | None:
+    """Returns observations `[M, B, *shape]` of the likelihood of each draw `[S, B, ..]`, where a tile shows how far they spread."""
+    if pictures.kind(spec) not in ("bars", "curve", "words"):
+        return None
+    observe = jax.vmap(lambda key: distributions.sample(spec, key, parameters))
+    found = np.asarray(observe(jax.random.split(key, -(-_OBSERVED // len(parameters)))))
+    return found.reshape(-1, *found.shape[2:])
 
 
 def _canonical(

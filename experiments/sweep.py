@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import evaluate, experiment, figures, on_ray, parts, stopping
+from experiments import evaluate, experiment, figures, listing, on_ray, parts, stopping
 
 _SHARED = ("--init-stages", "joint")
 
@@ -30,7 +30,7 @@ class Arguments:
     """Trains and measures the models of a data set.
 
     Attributes:
-      data: the data set, a folder of experiments.
+      data: the data set, or the path of a folder of experiment files, one a model.
       models: its experiments; the others take their joint stage from the first where it is the same.
       seeds: one run of every model for each.
       quick: the experiments' size for two CPU cores.
@@ -72,8 +72,10 @@ def check(arguments: Arguments) -> None:
     """
     if not arguments.models or not arguments.seeds:
         raise ValueError(f"Expected a model and a seed, got models {arguments.models} and seeds {arguments.seeds}.")
+    if pathlib.Path(arguments.data).is_file():
+        raise ValueError(f"Expected a data set, or a folder of experiment files, one a model, got the file {arguments.data!r}.")
     for model in arguments.models:
-        experiment.find(f"{arguments.data}/{model}", quick=arguments.quick)
+        experiment.find(listing.of(arguments.data, model), quick=arguments.quick)
     parse_evaluate(arguments.evaluate)
 
 
@@ -103,20 +105,20 @@ def _finish_in(arguments: Arguments, model: str, seed: int, folder: str) -> path
 
 def finish(arguments: Arguments, model: str, seed: int) -> pathlib.Path:
     """Does what is still to be done for one run; returns its folder."""
-    folder = arguments.runs / arguments.data / model / f"seed_{seed}"
-    shared = arguments.runs / arguments.data / arguments.models[0] / f"seed_{seed}"
+    folder = arguments.runs / listing.called(arguments.data) / model / f"seed_{seed}"
+    shared = arguments.runs / listing.called(arguments.data) / arguments.models[0] / f"seed_{seed}"
     run(*commands(arguments, model, seed, folder, shared), with_parent=arguments.on == "ray")
     if arguments.results is not None:
-        keep(folder, arguments.results / arguments.data / model / f"seed_{seed}")
+        keep(folder, arguments.results / listing.called(arguments.data) / model / f"seed_{seed}")
     return folder
 
 
 def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, shared: pathlib.Path) -> list[list[str]]:
     """Returns what is still to be done for one run."""
-    train = ["train", f"{arguments.data}/{model}", "--workdir", str(folder), "--seed", str(seed)]
+    train = ["train", listing.of(arguments.data, model), "--workdir", str(folder), "--seed", str(seed)]
     train += ["--quick"] if arguments.quick else []
     first = arguments.models[0]
-    found = [experiment.find(f"{arguments.data}/{m}", quick=arguments.quick) for m in (first, model)]
+    found = [experiment.find(listing.of(arguments.data, m), quick=arguments.quick) for m in (first, model)]
     has_its_own = (folder / "params" / "joint").exists() and not (folder / "taken.json").exists()
     same = all("joint" in c.training for c in found) and not experiment.stage_differences(*found, "joint")
     if model != first and same and not has_its_own:

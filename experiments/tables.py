@@ -12,6 +12,8 @@ def show(result: dict) -> None:
         _print(console, "Classifiers on real test data", ["modality", "accuracy"], result["classifier_accuracy"].items())
     if "coherence" in result:
         _coherence(console, result)
+    if "prediction" in result:
+        _prediction(console, result["prediction"])
     _distances(console, result)
     if "log_likelihood" in result:
         _likelihood(console, result)
@@ -36,6 +38,12 @@ def _coherence(console: rich.console.Console, result: dict) -> None:
         kind = "the prior" if density == "prior" else f"a {density} fitted to the codes"
         rows.append([f"joint, from {kind}", f"{value:.3f}"])
     _print(console, "Coherence by subset size", ["", "coherence"], rows)
+
+
+def _prediction(console: rich.console.Console, part: dict) -> None:
+    targets = part["kinds"]
+    rows = [[s, *(number(values.get(t), ".3f") for t in targets)] for s, values in part["by_subset"].items()]
+    _print(console, "Prediction by the mean of draws", ["given", *(f"{t}: {kind}" for t, kind in targets.items())], rows)
 
 
 def joint_coherences(evaluation: dict) -> dict[str, float]:

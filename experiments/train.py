@@ -17,8 +17,11 @@ from jax.sharding import Mesh
 
 from experiments import cluster, experiment, reporter, settings, stopping
 from jnf_jax import keys, types
+from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, files, loggers, processes, stages, weights, writers
+
+_FAR = 20.0  # from 0, what values of unbounded reals should not be
 
 
 def main() -> int:
@@ -133,6 +136,8 @@ def train(
             stop.at_rest()
             told.on_resume(*where)
 
+        for line in _far_from_zero(data["train"]):
+            told.warn(line)
         try:
             _, complete = stages.train(
                 model,
@@ -159,6 +164,21 @@ def train(
     if processes.is_first():
         print(f"trained: {workdir}")
     return 0
+
+
+def _far_from_zero(data: source.Source) -> list[str]:
+    """Returns a warning for each modality of unbounded reals that nobody standardised."""
+    lines = []
+    for name, moments in data.summary().items():
+        spec = data.specs.get(name)
+        if spec is None or spec.likelihood not in ("gaussian", "laplace") or spec.support is not None:
+            continue
+        if abs(moments.get("mean", 0)) + moments.get("deviation", 0) > _FAR:
+            lines.append(
+                f"values of {name!r} are far from 0 (mean {moments['mean']:.3g}, standard deviation {moments['deviation']:.3g}): "
+                "networks learn them badly; standardise them, or read them by `tables.Config`, which does."
+            )
+    return lines
 
 
 def _check_folder(workdir: pathlib.Path, config: experiment.Config, *, overwrite: bool) -> None:

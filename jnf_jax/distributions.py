@@ -104,6 +104,31 @@ def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
     return parameters
 
 
+def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Array) -> types.Array:
+    """Returns a draw of the likelihood `[.., *shape]`: what could be observed, where `mean` is what is expected.
+
+    Reals are not cut off at the ends of a support. Counts are those of an example whose total is near the spec's library.
+
+    Args:
+      spec: the modality.
+      key: of the draw.
+      parameters: `[.., *parameter_shape]`, from `link`, as a model's `decode` returns them.
+    """
+    match spec.likelihood:
+        case "gaussian":
+            return parameters + spec.scale * jax.random.normal(key, parameters.shape, parameters.dtype)
+        case "laplace":
+            return parameters + spec.scale * jax.random.laplace(key, parameters.shape, parameters.dtype)
+        case "bernoulli":
+            return jax.random.bernoulli(key, jax.nn.sigmoid(parameters)).astype(parameters.dtype)
+        case "categorical":
+            return jax.random.categorical(key, parameters)
+    rates, counts = jax.random.split(key)
+    dispersion = jnp.exp(parameters[..., 1])
+    rate = mean(spec, parameters) * jax.random.gamma(rates, dispersion) / dispersion
+    return jax.random.poisson(counts, rate).astype(parameters.dtype)
+
+
 def _own_axes(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
     return tuple(range(-len(spec.shape), 0))
 

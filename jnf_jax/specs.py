@@ -33,6 +33,8 @@ class ModalitySpec:
         `spectrogram`, frames by bands, in false colours, time to the right and the first band at the bottom.
       unit: of the values, as pictures name it: `mmol/l`.
       labels: names of the categories, or of the entries of a vector, for pictures.
+      mean: of every entry, in the units of the file, where a reader standardised real values by it; `units.original` goes back.
+      deviation: what the reader divided every entry by.
     """
 
     shape: tuple[int, ...]
@@ -44,6 +46,8 @@ class ModalitySpec:
     layout: Literal["grid", "path", "spectrogram"] = "grid"
     unit: str | None = None
     labels: tuple[str, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
 
     def __post_init__(self):
         if not isinstance(self.shape, Iterable):
@@ -53,6 +57,9 @@ class ModalitySpec:
             object.__setattr__(self, "support", tuple(map(_plain, self.support)))
         for name in ("scale", "num_categories", "library"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
+        for name in ("mean", "deviation"):
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, tuple(map(_plain, values)))
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(self.labels))
         if self.likelihood not in LIKELIHOODS:
@@ -79,6 +86,7 @@ class ModalitySpec:
         named = self.num_categories or self.size
         if self.labels is not None and len(self.labels) != named:
             raise ValueError(f"Expected {named} labels, one for each category or entry, got {self.labels}.")
+        _check_standardised(self)
         if self.num_categories is not None and self.num_categories < 2:
             raise ValueError(f"Expected at least 2 categories, got {self.num_categories}.")
         if self.support is not None and not -math.inf < self.support[0] < self.support[1] < math.inf:
@@ -108,6 +116,17 @@ class ModalitySpec:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as an encoder sees it: categories are one-hot."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+def _check_standardised(spec: ModalitySpec) -> None:
+    given = [values for values in (spec.mean, spec.deviation) if values is not None]
+    if given and (len(given) < 2 or any(len(values) != spec.size for values in given)):
+        sizes = [None if values is None else len(values) for values in (spec.mean, spec.deviation)]
+        raise ValueError(
+            f"Expected a mean and a deviation of {spec.size} entries each, or neither, got {sizes[0]} and {sizes[1]}."
+        )
+    if given and not (all(map(math.isfinite, spec.mean)) and all(0 < value < math.inf for value in spec.deviation)):
+        raise ValueError("Expected finite means and positive, finite deviations, got others.")
 
 
 def _plain(value: Any) -> Any:

@@ -189,3 +189,36 @@ def test_log_likelihoods_and_means_are_those_of_scipy(likelihood):
     np.testing.assert_allclose(found, log_prob(parameters, x).sum((1, 2)), rtol=1e-10)
     expected = {"bernoulli": scipy.special.expit(raw), "categorical": raw.argmax(-1)}.get(likelihood, parameters)
     np.testing.assert_allclose(distributions.mean(spec, jnp.asarray(parameters)), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("likelihood", [*LAWS, "negative_binomial"])
+def test_draws_have_the_probabilities_of_the_likelihood(likelihood):
+    """Each of some events has its probability: below the mean or not, or one value."""
+    num = 40_000
+    key = jax.random.key(3)
+    if likelihood == "negative_binomial":
+        parameters, proportion, dispersion = counts_parameters()
+        draws = draw_many(COUNTS, key, parameters, num)
+        for value in (0, 1, 5):
+            check_share(draws == value, nbinom(50 * proportion, dispersion).pmf(value))
+        return
+    spec, log_prob = LAWS[likelihood]
+    parameters = jnp.asarray(np.random.default_rng(0).normal(size=(5, *spec.parameter_shape)))
+    draws = draw_many(spec, key, parameters, num)
+    assert draws.shape == (num, 5, 2, 3)
+    if spec.scale != 1:
+        law = {"gaussian": scipy.stats.norm, "laplace": scipy.stats.laplace}[likelihood](parameters, 0.3)
+        for end in (-0.5, 0.0, 0.2):
+            check_share(draws < np.asarray(parameters) + end, law.cdf(np.asarray(parameters) + end))
+    else:
+        for value in range(spec.num_categories or 2):
+            check_share(draws == value, np.exp(log_prob(np.asarray(parameters), np.full((5, 2, 3), value))))
+
+
+def draw_many(spec, key, parameters, num):
+    return np.asarray(jax.vmap(lambda key: distributions.sample(spec, key, parameters))(jax.random.split(key, num)))
+
+
+def check_share(seen, probability):
+    error = np.abs(seen.mean(0) - probability)
+    assert (error < 5 * np.sqrt(probability * (1 - probability) / len(seen)) + 1e-3 / len(seen)).all(), error

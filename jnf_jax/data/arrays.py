@@ -137,6 +137,7 @@ def splits(
             arrays={k: v.select(part) if isinstance(v, stream.Rows) else np.asarray(v)[part] for k, v in arrays.items()},
             labels=None if labels is None else np.asarray(labels)[part],
             masks=None if masks is None else {k: np.asarray(v)[part] for k, v in masks.items()},
+            rows=part,
         )
         for name, part in rows.items()
     }

@@ -29,7 +29,7 @@ class Options(division.Division):
       specs: modality -> spec, in place of the one that is read off the data.
       scale: of the likelihood of real modalities whose spec is read off the data.
       standardise: whether real values without a support are shifted and scaled, column by column, to mean 0 and standard deviation 1 of the
-        training examples.
+        training examples. The spec remembers by what, and its scale, given or read off, is in standard deviations.
       incomplete: whether examples that lack modalities are kept, under masks; otherwise one that does is an error.
     """
 
@@ -184,13 +184,11 @@ def _modality(
         inferred = {"likelihood": "negative_binomial", "library": library}
     else:
         inferred = {"likelihood": "gaussian", "scale": config.scale}
-        if config.standardise:
-            inferred["unit"] = "standard deviations"
     if columns is not None and "labels" not in inferred and len(columns) > 1:
         inferred["labels"] = tuple(columns)
     spec = config.specs.get(name) or specs_lib.ModalitySpec(shape=x.shape[1:], **inferred)
     if spec.likelihood in ("gaussian", "laplace"):
-        return spec, x if x.dtype == np.uint8 and spec.support else _real(config, spec, x, train)
+        return (spec, x) if x.dtype == np.uint8 and spec.support else _real(config, name, spec, x, train)
     if spec.likelihood == "categorical" and _whole(x[there]):
         x = np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(np.int32)
     return spec, x
@@ -230,18 +228,29 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _real(config: Options, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray) -> np.ndarray:
+def _real(
+    config: Options, name: str, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray
+) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
+    """Returns the spec and the values of a real modality, standardised where the reader does so."""
     if not config.standardise or spec.support is not None:
-        return x.astype(np.float32)
+        return spec, x.astype(np.float32)
+    if spec.scale > 1:
+        raise ValueError(
+            f"Expected a scale of at most 1 for modality {name!r}, whose values are standardised, got {spec.scale}: there it counts "
+            "standard deviations; standardise=False keeps the values as they are."
+        )
     out = np.empty(x.shape, np.float32)
     flat, scaled = x.reshape(len(x), -1), out.reshape(len(x), -1)
+    mean, deviation = np.empty(flat.shape[1]), np.empty(flat.shape[1])
     width = max(1, _BLOCK // len(x))
     for start in range(0, flat.shape[1], width):  # of columns: double precision takes memory
         block = flat[:, start : start + width].astype(np.float64)  # single precision loses small deviations from a large mean
         part = block[train]
-        constant = part.min(0) == part.max(0)
-        scaled[:, start : start + width] = (block - part.mean(0)) / np.where(constant, 1, part.std(0))
-    return out
+        columns = np.s_[start : start + width]
+        mean[columns] = part.mean(0)
+        deviation[columns] = np.where(part.min(0) == part.max(0), 1, part.std(0))
+        scaled[:, columns] = (block - mean[columns]) / deviation[columns]
+    return dataclasses.replace(spec, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist())), out
 
 
 def _whole(x: np.ndarray) -> bool:

@@ -28,12 +28,14 @@ class Source:
       labels: class of each example `[N]` int, or None.
       masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack; None where all have all. What stands in
         `arrays` for a missing modality is valid data without a meaning.
+      rows: number of each example in what was read, `[N]` int, where that was divided; None: nobody divided it.
     """
 
     specs: specs_lib.Specs
     arrays: Mapping[str, np.ndarray]
     labels: np.ndarray | None = None
     masks: Mapping[str, np.ndarray] | None = None
+    rows: np.ndarray | None = None
 
     def __post_init__(self):
         check(self.specs, self.arrays, self.labels)
@@ -53,6 +55,7 @@ class Source:
             arrays={name: x[rows] for name, x in self.arrays.items()},
             labels=None if self.labels is None else self.labels[rows],
             masks=None if self.masks is None else {name: mask[rows] for name, mask in self.masks.items()},
+            rows=None if self.rows is None else self.rows[rows],
         )
 
     def summary(self) -> dict:
@@ -92,7 +95,8 @@ class Source:
         rows = np.flatnonzero(rows)
         chosen = {name: x.select(rows) if isinstance(x, stream.Rows) else x[rows] for name, x in self.arrays.items()}
         labels = None if self.labels is None else self.labels[rows]
-        return dataclasses.replace(self, arrays=chosen, labels=labels, masks=None)
+        numbers = None if self.rows is None else self.rows[rows]
+        return dataclasses.replace(self, arrays=chosen, labels=labels, masks=None, rows=numbers)
 
 
 def _moments(x: np.ndarray | stream.Rows, rows: np.ndarray) -> dict[str, float]:
@@ -182,7 +186,10 @@ def check_masks(specs: specs_lib.Specs, masks: Mapping[str, np.ndarray] | None, 
                 f"Expected a mask of booleans ({num},) for {name!r}, got {np.asarray(mask).dtype} {np.shape(mask)}."
             )
     if set(masks) == set(specs) and not (some := np.any(list(masks.values()), axis=0)).all():
-        raise ValueError(f"Expected a modality in every example, got none in example {int(np.argmin(some))}.")
+        raise ValueError(
+            f"Expected a modality in every example, got none in {int((~some).sum())} of {num}, the first is example "
+            f"{int(np.argmin(some))}: leave them out."
+        )
 
 
 def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None:

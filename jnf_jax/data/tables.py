@@ -57,7 +57,8 @@ def build(config: Config, split: source.Split) -> source.Source:
         labels = table[config.label]
         if labels.isna().any():
             raise ValueError(
-                f"Expected a class in every row of {config.label!r}, got none in row {int(labels.isna().argmax())}."
+                f"Expected a class in every row of {config.label!r}, got none in {int(labels.isna().sum())} rows, the first is row "
+                f"{int(labels.isna().argmax())}: without `label` all rows are used, or make it a modality."
             )
         labels = labels.to_numpy()
     return reading.divided(config, split, arrays, labels, masks, keys=range(len(table)), columns=config.columns)

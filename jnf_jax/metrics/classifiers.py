@@ -15,7 +15,7 @@ from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.networks import base as networks_base
-from jnf_jax.networks import conv
+from jnf_jax.networks import conv, mlp
 from jnf_jax.training import fit
 
 _ENTRY = "classifiers"
@@ -26,7 +26,7 @@ class Config(configs.Component):
     """The classifiers.
 
     Attributes:
-      network: its encoder is the classifier's trunk.
+      network: its encoder is the classifier's trunk. Where it is convolutional, modalities that are no images have an `mlp.Config()`.
       networks: exceptions to `network`, by modality.
       seed: of initialisation and training.
       training: how they are trained, all at once.
@@ -66,7 +66,7 @@ class _Classifier(nn.Module):
 
 def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifiers:
     """Returns the classifiers of `num_classes` classes."""
-    settings = {name: config.networks.get(name, config.network) for name in specs}
+    settings = {name: config.networks.get(name, _default(config, spec)) for name, spec in specs.items()}
     modules = {name: _Classifier(configs.build(settings[name], spec).encoder, num_classes) for name, spec in specs.items()}
     kinds = specs_lib.kinds(specs, settings)
 
@@ -91,6 +91,10 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
     stage = base.Stage(name=_ENTRY, trainable=(_ENTRY,), loss=loss)
     return Classifiers(init=init, judge=judge, stage=stage)
+
+
+def _default(config: Config, spec: specs_lib.ModalitySpec) -> configs.Component:
+    return mlp.Config() if isinstance(config.network, conv.Config) and len(spec.input_shape) != 3 else config.network
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

@@ -166,7 +166,10 @@ def test_nan_is_an_error_unless_it_is_said_to_mean_missing(tmp_path):
         ({"z": np.ones(4, bool)}, r"masks of modalities of \['x', 'y'\], got \['z'\]"),
         ({"x": np.ones(3, bool)}, r"booleans \(4,\) for 'x', got bool \(3,\)"),
         ({"x": np.ones(4)}, r"for 'x', got float64"),
-        ({"x": np.arange(4) > 0, "y": np.arange(4) > 1}, "a modality in every example, got none in example 0"),
+        (
+            {"x": np.arange(4) > 0, "y": np.arange(4) > 1},
+            "a modality in every example, got none in 1 of 4, the first is example 0",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(masks, message):

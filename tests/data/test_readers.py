@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 
-from jnf_jax import specs
+from jnf_jax import specs, units
 from jnf_jax.data import arrays, division, hf_datasets, image_folders, multiomics, reading, source, tables
 
 
@@ -115,8 +115,10 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
 def test_columns_become_modalities(tmp_path, ending):
     config = forms.write_table(tmp_path / f"table.{ending}")
     part, found, labels = together(config, tables)
-    body = specs.ModalitySpec(shape=(2,), scale=0.5, unit="standard deviations", labels=("age", "weight"))
-    assert part.specs["body"] == body
+    body = part.specs["body"]
+    assert dataclasses.replace(body, mean=None, deviation=None) == specs.ModalitySpec(
+        shape=(2,), scale=0.5, labels=("age", "weight")
+    )
     assert part.specs["habits"].likelihood == "bernoulli"
     colours = ("blue", "green", "red")
     assert part.specs["eyes"] == specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3, labels=colours)
@@ -124,13 +126,29 @@ def test_columns_become_modalities(tmp_path, ending):
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(train.std(0), 1, rtol=1e-5)
     unscaled, raw, _ = together(dataclasses.replace(config, standardise=False), tables)
-    assert unscaled.specs["body"].unit is None
+    assert unscaled.specs["body"].mean is None
     frame = forms.table()
     order = [int(np.flatnonzero(np.isclose(frame["weight"], row, rtol=1e-6)).item()) for row in raw["body"][:, 1]]
     np.testing.assert_allclose(raw["body"][:, 0], frame["age"].to_numpy()[order])
+    part = tables.build(config, "test")
+    for i, column in enumerate(("age", "weight")):  # in the units of the file, row by row
+        there = units.original(body, part.arrays["body"])[:, i]
+        np.testing.assert_allclose(there, frame[column].to_numpy()[part.rows], rtol=1e-5)
     np.testing.assert_array_equal(found["habits"][:, 0], frame["smokes"].to_numpy()[order])
     np.testing.assert_array_equal(np.array(["blue", "green", "red"])[found["eyes"][:, 0]], frame["colour"].to_numpy()[order])
     np.testing.assert_array_equal(np.array(["ill", "well"])[labels], frame["class"].to_numpy()[order])
+
+
+def test_a_given_scale_counts_standard_deviations(tmp_path):
+    config = forms.write_table(tmp_path / "table.csv")
+    given = {"body": specs.ModalitySpec(shape=(2,), scale=2000.0, unit="kg")}
+    with pytest.raises(ValueError, match="a scale of at most 1 for modality 'body', whose values are standardised, got 2000"):
+        tables.build(dataclasses.replace(config, specs=given), "train")
+    part = tables.build(dataclasses.replace(config, specs=given, standardise=False), "train")
+    assert part.specs["body"] == given["body"]
+    given = {"body": dataclasses.replace(given["body"], scale=0.25)}
+    found = tables.build(dataclasses.replace(config, specs=given), "train").specs["body"]
+    assert (found.scale, found.unit, found.mean is None) == (0.25, "kg", False)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
@@ -161,7 +179,8 @@ def test_words_that_look_like_nothing_are_words(tmp_path):
 def test_a_given_spec_stands_in_for_the_one_read_off(tmp_path):
     config = forms.write_table(tmp_path / "table.csv")
     given = {"body": specs.ModalitySpec(shape=(2,), likelihood="laplace", scale=0.1)}
-    assert tables.build(dataclasses.replace(config, specs=given), "train").specs["body"] == given["body"]
+    found = tables.build(dataclasses.replace(config, specs=given), "train").specs["body"]
+    assert dataclasses.replace(found, mean=None, deviation=None) == given["body"]
     with pytest.raises(ValueError, match=r"specs of modalities of .*, got \['bodies'\]"):
         tables.build(dataclasses.replace(config, specs={"bodies": given["body"]}), "train")
 

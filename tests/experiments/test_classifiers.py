@@ -6,7 +6,9 @@ import pytest
 
 from experiments import classifiers, experiment
 from experiments.configs import published
+from jnf_jax import specs
 from jnf_jax.data import source, stream
+from jnf_jax.metrics import classifiers as judges_lib
 from jnf_jax.networks import mlp
 from jnf_jax.training import writers
 
@@ -74,3 +76,21 @@ def test_data_without_labels_are_refused_by_name():
     small = {split: data[split].take(20) for split in source.SPLITS}
     with pytest.raises(ValueError, match="labelled data set for the classifiers, got one without labels in test"):
         classifiers._num_classes(small | {"test": dataclasses.replace(small["test"], labels=None)})
+
+
+def test_a_convolutional_judge_is_for_images_alone():
+    modalities = {
+        "scan": specs.ModalitySpec(shape=(8, 8, 1)),
+        "blood": specs.ModalitySpec(shape=(5,)),
+        "kind": specs.ModalitySpec(shape=(1,), likelihood="categorical", num_categories=3),
+    }
+    judges = judges_lib.build(judges_lib.Config(), modalities, 4)
+    params = judges.init(jax.random.key(0))
+    examples = {
+        "scan": np.zeros((2, 8, 8, 1), np.float32),
+        "blood": np.zeros((2, 5), np.float32),
+        "kind": np.zeros((2, 1), int),
+    }
+    for name, x in examples.items():
+        assert judges.judge(params, name, x)[0].shape == (2, 4)
+    assert "Halve_0" in str(jax.tree.structure(params["classifiers"]["scan"]))

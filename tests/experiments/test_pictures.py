@@ -122,6 +122,10 @@ def test_a_caption_has_the_unit_the_range_and_the_entries_names():
     spec = Spec(shape=(2,), unit="mmol/l", labels=("iron", "zinc"))
     assert pictures.caption("blood", spec, (-1.0, 2.5)) == "blood\n-1 to 2.5 mmol/l\niron, zinc"
     assert pictures.caption("scan", Spec(shape=(9, 9)), (0.0, 1.0)) == "scan"
+    standardised = Spec(shape=(2,), unit="mmol/l", labels=("iron", "zinc"), mean=(5.0, 2e5), deviation=(2.0, 1e4))
+    assert pictures.caption("blood", standardised, (-1.0, 2.5)) == "blood\niron 3 to 10 mmol/l\nzinc 190,000 to 225,000 mmol/l"
+    many = Spec(shape=(5,), mean=(0.0,) * 5, deviation=(1.0,) * 5)
+    assert pictures.caption("blood", many, (-1.0, 2.5)) == "blood\n-1 to 2.5 standard deviations"
     money = pictures.caption("money", Spec(shape=(2,), labels=("cost_$", "price_$")), (0.0, 1.0))
     figure = pictures.grid([(money, [("", [np.zeros((8, 8, 3))])])], title="t")
     figure.canvas.draw()  # no formula between two dollars

@@ -274,3 +274,22 @@ def test_the_page_is_light_or_dark_as_the_reader_prefers_and_a_button_turns_it(b
 def test_a_runs_pictures_are_shown(browser):
     pixels = browser.pixels(1280).reshape(-1, 3)
     assert (pixels == [255, 0, 0]).all(1).sum() >= 500  # the red picture of the first run, 20x30
+
+
+def test_predictions_from_all_others_are_columns(runs):
+    def evaluation(sex):
+        found = json.loads((runs[0] / "evaluation.json").read_text())
+        found["prediction"] = {
+            "kinds": {"blood": "explained variance", "sex": "accuracy"},
+            "by_subset": {"scan": {"blood": 0.1, "sex": 0.2}, "blood+scan": {"sex": sex}, "scan+sex": {"blood": 0.4}},
+        }
+        measured = ("all", "blood", "scan", "sex", "rest given blood", "rest given scan", "rest given sex")
+        found["log_likelihood"] = dict.fromkeys([f"{n}{end}" for n in measured for end in ("", "_standard_error")], -5.25)
+        return found
+
+    for folder, sex in zip(runs, (0.5, 0.7, 0.9), strict=True):
+        (folder / "evaluation.json").write_text(json.dumps(evaluation(sex)))
+    columns, rows = report.table(report.grouped([report.load(folder) for folder in runs]))
+    assert [row[columns.index("sex from the others")] for row in rows] == ["0.600 ± 0.141", "0.900"]
+    assert rows[1][columns.index("blood from the others")] == "0.400"  # from both, not from the scan alone
+    assert rows[1][columns.index("log likelihood")] == "-5.25"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import pictures, sample
+from jnf_jax import specs
 
 
 def tiles(figure):
@@ -85,3 +86,11 @@ def test_draws_are_those_of_the_posterior():
         expected = pictures.tile(drawn.SPECS["digit"], x[n, 0], limits=(0.0, 1.0))
         np.testing.assert_allclose(tiles(figure)[0][n + 1], expected, atol=1e-6)
     plt.close(figure)
+
+
+def test_the_spread_beside_a_draw_is_that_of_observations():
+    spec = specs.ModalitySpec(shape=(2,), scale=0.5)
+    found = sample._observable(spec, jax.random.key(0), np.zeros((6, 40, 2)))
+    assert found.shape == (300, 40, 2)
+    assert found.std() == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(2 * found.size))
+    assert sample._observable(specs.ModalitySpec(shape=(8, 8, 1)), jax.random.key(0), np.zeros((6, 40, 8, 8, 1))) is None

@@ -8,7 +8,7 @@ import time
 import pytest
 import scripts
 
-from experiments import evaluate, experiment, sweep
+from experiments import compare, evaluate, experiment, listing, sweep
 from jnf_jax import specs
 from jnf_jax.data import arrays
 
@@ -183,3 +183,25 @@ def test_every_benchmark_has_three_models_and_a_quick_size():
             assert dataclasses.replace(quick.data, **likelihood) == config.data
             assert quick.training["joint"].num_steps < config.training["joint"].num_steps
             assert set(quick.training) == set(config.training)
+
+
+def test_a_folder_of_experiment_files_is_a_data_set(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    for name in ("jnf", "other", "_parts"):
+        (tmp_path / "mine" / f"{name}.py").write_text("from experiments.configs.linear_gaussian.jnf import CONFIG")
+    assert listing.models_of("mine") == ["jnf", "other"]
+    assert compare.models_of("mine") == ("jnf",)  # those of the comparison where there are any
+    arguments = sweep.Arguments(data=str(tmp_path / "mine"), models=("jnf", "other"), runs=tmp_path / "runs")
+    sweep.check(arguments)
+    folder, shared = tmp_path / "runs" / "mine" / "other" / "seed_0", tmp_path / "runs" / "mine" / "jnf" / "seed_0"
+    (train, *_) = sweep.commands(arguments, "other", 0, folder, shared)
+    assert train[:2] == ["train", str(tmp_path / "mine" / "other.py")]
+    assert train[train.index("--init-from") + 1] == str(shared)
+    ran = []
+    monkeypatch.setattr(sweep, "run", lambda *commands, with_parent: ran.append(commands))
+    assert sweep.finish(arguments, "other", 0) == folder
+    with pytest.raises(ValueError, match=r"a folder of experiment files, one a model, got the file 'mine/jnf\.py'"):
+        sweep.check(sweep.Arguments(data="mine/jnf.py"))
+    assert listing.of("polydigits", "jnf") == "polydigits/jnf"
+    assert listing.called("polydigits") == "polydigits"

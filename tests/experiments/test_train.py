@@ -222,3 +222,20 @@ def test_a_picture_has_a_block_for_the_data_and_for_every_subset():
     assert (image[28, 28] == 0).all()
     assert np.abs(image[60:, 4 * 60 : 4 * 60 + 56] - 0.5).max() <= 1 / 255
     assert (image[:, 3 * 60 : 3 * 60 + 56] == 1).all()
+
+
+def test_values_that_nobody_standardised_are_told(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    specs = {
+        "raw": ModalitySpec(shape=(2,)),
+        "fine": ModalitySpec(shape=(2,)),
+        "scan": ModalitySpec(shape=(2,), support=(0.0, 255.0)),
+    }
+    data = {"raw": rng.normal(2.5e5, 1e4, (90, 2)), "fine": rng.normal(size=(90, 2)), "scan": rng.uniform(0, 255, (90, 2))}
+    np.savez(tmp_path / "mine.npz", **data)
+    config = dataclasses.replace(CONFIG, data=arrays.Config(path=str(tmp_path / "mine.npz"), specs=specs))
+    with jax.enable_x64(False):
+        train.train(config, tmp_path / "run")
+    warnings = [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning")]
+    assert len(warnings) == 1
+    assert "'raw' are far from 0 (mean 2.5" in warnings[0]
