@@ -14,7 +14,7 @@ from experiments import experiment
 from jnf_jax import cache, configs, distributions, keys, types
 from jnf_jax.data import missing, source
 from jnf_jax.metrics import classifiers
-from jnf_jax.training import checkpoint, fit, writers
+from jnf_jax.training import checkpoint, fit, sharding, writers
 
 _READ_AT_ONCE = 1_000  # examples, of data that lie in files
 
@@ -64,9 +64,7 @@ def trained(
             progress.say(f"training the classifiers anew: {error}")
         batch = classifiers.as_batch(data["train"])
         training = config.classifiers.training
-        devices = jax.device_count()
-        most = max(len(batch["labels"]) // devices, 1) * devices
-        training = dataclasses.replace(training, batch_size=min(training.batch_size, most))
+        training = dataclasses.replace(training, batch_size=min(training.batch_size, len(batch["labels"])))
         params, _ = fit.fit(
             judges.stage,
             params,
@@ -74,6 +72,7 @@ def trained(
             batch,
             classifiers.as_batch(data["validation"]),
             config=training,
+            mesh=sharding.make_mesh(1),  # judges do not depend on the number of devices
             on_report=lambda report: progress.update("classifiers", report.step, report.num_steps, f"loss {report.loss:.4g}"),
         )
         try:

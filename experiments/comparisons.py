@@ -36,11 +36,11 @@ def load(folders: Sequence[pathlib.Path]) -> tuple[list[Run], experiment.Splits]
       ValueError: if they were not trained on the same data.
     """
     runs = []
-    for folder in folders:
+    for folder, name in zip(folders, experiment.labels(folders), strict=True):
         config = experiment.load(folder)
         model, data = experiment.build(config)
         params = stages.load(model, folder, data={"test": data["test"]})
-        runs.append(Run(experiment.label(folder), config, model, params))
+        runs.append(Run(name, config, model, params))
         if config.data != runs[0].config.data:
             raise ValueError(f"Expected runs on the same data, got {runs[0].config.data} and {config.data}.")
     return runs, data

@@ -19,7 +19,7 @@ from jnf_jax.data import source
 from jnf_jax.models import base, jnf
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import flow as expert
-from jnf_jax.training import fit, stages
+from jnf_jax.training import fit, sharding, stages
 
 _ENTRY = "direct"
 
@@ -106,5 +106,9 @@ def train(
 ) -> types.Params:
     """Returns the parameters of a direct expert, trained, or found in the folder."""
     (stage,) = model.stages
-    params, _ = stages.train(model, key, data, settings={stage.name: training}, folder=folder, on_report=on_report)
+    training = dataclasses.replace(training, batch_size=min(training.batch_size, len(data["train"])))
+    params, _ = stages.train(
+        model, key, data, settings={stage.name: training}, folder=folder, on_report=on_report,
+        mesh=sharding.mesh_for(training.batch_size),
+    )  # fmt: skip
     return params

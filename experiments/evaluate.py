@@ -9,6 +9,7 @@ its own, `evaluation_validation.json`. `--chains-only` runs the long chains behi
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -142,7 +143,8 @@ def evaluate(arguments: Arguments, config: experiment.Config, parts_path: pathli
             progress.say(f"{left_out} of {left_out + len(test)} {arguments.split} examples lack a modality and are left out")
         run = _run(arguments, config, model, data, test, progress)
         result["weights"] = checkpoint.digest(run.params)
-        found = parts.Parts(parts_path, asked | {"weights": result["weights"]})
+        labels = None if test.labels is None else hashlib.sha256(np.ascontiguousarray(test.labels, np.int64)).hexdigest()
+        found = parts.Parts(parts_path, asked | {"weights": result["weights"], "labels": labels})
         if run.judges is not None:
             seen = {name: judged.classes == test.labels for name, judged in run.real.items()}
             result["classifier_accuracy"] = {name: float(right.mean()) for name, right in seen.items()}

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import traceback
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -44,6 +44,7 @@ _OF_THE_DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 )
+_PLACES = ("path", "paths", "resident")  # fields of data that say where they are
 _TRAINED = ("checkpoints", "params")
 _MARKS = ("config.json", "environment.json")  # every run has them
 _MEASURED = ("evaluation", "evaluation_validation", "inference_gap")
@@ -175,7 +176,8 @@ def check_free(workdir: pathlib.Path, config: Config) -> None:
         if _recorded_sum(workdir) == _sum(configs.to_json(config)):
             return
         raise ValueError(f"{error} Start again with --overwrite, or put the file back.") from error
-    if differing := configs.differences(configs.to_json(known), configs.to_json(config)) | _order(known, config):
+    differing = configs.differences(configs.to_json(known), configs.to_json(config)) | _order(known, config)
+    if differing := {name: values for name, values in differing.items() if not _is_a_place(name)}:
         raise ValueError(
             f"Expected the config of the run in {workdir}, got other values (the run's -> these): {configs.told(differing)}. "
             "Continue it with the arguments that began it, choose another --workdir, or start again with --overwrite."
@@ -220,13 +222,37 @@ def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
             "training": {stage: configs.to_json(config.training.get(stage))},
         }
 
-    return [*configs.differences(settings(first), settings(other)), *_order(first, other)]
+    differing = configs.differences(settings(first), settings(other))
+    return [*(name for name in differing if not _is_a_place(name)), *_order(first, other)]
+
+
+def _is_a_place(name: str) -> bool:
+    """Returns whether a setting of data says where they are, and not what: a summary of them is compared too, by `stages.train`."""
+    first, *rest = name.split(".")
+    return first == "data" and any(part in _PLACES for part in rest)
 
 
 def label(workdir: pathlib.Path) -> str:
     """Returns what a run is called beside others: its folder's name, with its parent's where folders are named by their seed."""
     folder = workdir.resolve()
     return f"{folder.parent.name}/{folder.name}" if folder.name.startswith("seed_") else folder.name
+
+
+def labels(workdirs: Sequence[pathlib.Path]) -> list[str]:
+    """Returns what runs are called beside each other: `label`, or as much of their paths as tells them apart.
+
+    Raises:
+      ValueError: if a folder is there twice.
+    """
+    found = [label(workdir) for workdir in workdirs]
+    parts = [workdir.resolve().parts for workdir in workdirs]
+    for length in range(2, max(map(len, parts)) + 1):
+        if len(set(found)) == len(found):
+            return found
+        found = ["/".join(part[-length:]) for part in parts]
+    if len(set(found)) < len(found):
+        raise ValueError(f"Expected different runs beside each other, got {', '.join(map(str, workdirs))}.")
+    return found
 
 
 def load(workdir: pathlib.Path) -> Config:

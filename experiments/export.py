@@ -7,6 +7,7 @@ and `jnf-jax download` fetches it from there.
 """
 
 import dataclasses
+import os
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -63,15 +64,18 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
             _update(output, config, evaluation, card)
             return
         raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")
-    unfinished = output.with_name(f"{output.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    output = output.absolute()  # `.` has no name
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         unfinished.mkdir(parents=True)
     except OSError as error:
         raise ValueError(f"Expected a folder that can be written, got {output}: {error.strerror}.") from error
-    weights.save(unfinished, params, config=config.model, specs=model.specs)
-    _describe(unfinished, config, evaluation, card)
-    unfinished.replace(output)
+    try:
+        weights.save(unfinished, params, config=config.model, specs=model.specs)
+        _describe(unfinished, config, evaluation, card)
+        unfinished.replace(output)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 _Card = Callable[[pathlib.Path, dict[str, Any] | None], str]  # (folder, evaluation) -> the model card

@@ -105,6 +105,8 @@ def points(arguments: Arguments, model: str) -> dict[str, list[list[str]]]:
     if len({point for point, *_ in grid}) < max(len(grid), 1):
         raise ValueError(f"Expected betas and rates that differ in six digits, got {arguments.betas} and {arguments.rates}.")
     asked = sweep.parse_evaluate(f"--split {_SPLIT}", arguments.evaluate)
+    if asked.split != _SPLIT or asked.chains_only:
+        raise ValueError(f"Expected --evaluate with the whole {_SPLIT} split, got {arguments.evaluate!r}.")
     found = {}
     for point, beta, rate in grid:
         folder = arguments.runs / listing.called(arguments.data) / "grid" / model / point

@@ -66,6 +66,8 @@ def main() -> int:
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir, data=data)
+    if not hasattr(jax.eval_shape(functools.partial(model.sample_prior, num_samples=1), params, jax.random.key(0)), "shape"):
+        raise ValueError(f"Expected a model with one code, got one with several: {type(config.model).__module__}.")
     data = data.complete()
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"
@@ -107,7 +109,7 @@ def on_grid(arguments: Arguments, model: base.Model, params, data, subset: subse
     coarse, coarse_grid = inference_gap.coarser(truth, grid)
     rough = inference_gap.kl_on_grid(coarse, inference_gap.coarser(ours, grid)[0], coarse_grid)
     entry = {"given": "observation", **_summary(gap[back]), "grid_error": float(np.abs(gap - rough).max())}
-    if len(subset) < len(model.specs) and test.labels is not None:
+    if len(subset) < len(model.specs) and test.labels is not None and np.isin(part.labels, data["train"].labels).all():
         floor = _floor(arguments, model, params, observed, part.labels, data["train"], grid)
         entry["floor"] = _summary(inference_gap.kl_on_grid(truth, floor, grid)[back])
     if model.project is not None and len(subset) == 1:

@@ -75,7 +75,8 @@ def joint(run: Run, data: Mapping[str, source.Source], *, num_prior: int, num_co
         marginal = type(run.model.config.marginal).__module__.rpartition(".")[2]
         return {"joint_coherence": own, "joint_coherence_by_density": {"prior": coherent(prior), marginal: own}}
     by_density = {"prior": own}
-    if num_codes:
+    enough = num_codes > 1 and all(data[split].having(run.model.specs).sum() > 1 for split in ("train", "validation"))
+    if enough:
         run.on_progress("mixture of codes", 0, 1, "")
         names = tuple(run.model.specs)
         found, held_out = (

@@ -97,6 +97,9 @@ def main() -> int:
         found = parts.Parts(folder / "sample.parts.json", asked | {"weights": checkpoint.digest(params)})
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
+            if arguments.observe is None and not data["test"].having(subset).any():
+                progress.say(f"no test example has {', '.join(subset)}")
+                continue
             path = folder / f"{_stem(subset)}.png"
             save = functools.partial(_save, path, model, params, data["test"], subset, arguments)
             if found.get(path.name, save) != (_digest(path) if path.is_file() else None):

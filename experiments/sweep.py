@@ -76,7 +76,9 @@ def check(arguments: Arguments) -> None:
         raise ValueError(f"Expected a data set, or a folder of experiment files, one a model, got the file {arguments.data!r}.")
     for model in arguments.models:
         experiment.find(listing.of(arguments.data, model), quick=arguments.quick)
-    parse_evaluate(arguments.evaluate)
+    asked = parse_evaluate(arguments.evaluate)
+    if asked.split != "test" or asked.chains_only:
+        raise ValueError(f"Expected --evaluate with the whole test split, got {arguments.evaluate!r}.")
 
 
 def parse_evaluate(*words: str) -> evaluate.Arguments:

@@ -32,11 +32,17 @@ def build(config: Component, *args, **kwargs):
     """Returns `build(config, ..)` of the module that defines `type(config)`.
 
     Raises:
-      ValueError: if `config` is not a component or its module has no `build`.
+      ValueError: if `config` is not a component, its module has no `build`, or defines a class of that name again, whose `build` it may be.
     """
-    module = sys.modules.get(type(config).__module__)
+    kind = type(config)
+    module = sys.modules.get(kind.__module__)
     if not isinstance(config, Component) or not hasattr(module, "build"):
         raise ValueError(f"Expected a config of a module with a function `build`, got {config!r}.")
+    if getattr(module, kind.__qualname__, kind) is not kind:
+        raise ValueError(
+            f"Expected one class {kind.__qualname__} and one function `build` in {kind.__module__}, got another class of that name "
+            "since: give each component a file of its own."
+        )
     return module.build(config, *args, **kwargs)
 
 
@@ -109,7 +115,10 @@ def _fits(value: Any, annotation: Any) -> bool:
 def _config_class(name: str, modules: tuple[str, ...]) -> type:
     module_name, _, qualname = str(name).partition(":")
     if module_name.split(".")[0] not in modules:
-        raise ValueError(f"Expected a config of a module in {modules}, got {name!r}.")
+        raise ValueError(
+            f"Expected a config of a module in {modules}, got {name!r}: a component of your own is a file of jnf_jax, for instance "
+            "jnf_jax/networks/mine.py in a clone."
+        )
     try:
         cls = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

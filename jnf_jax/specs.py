@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical", "negative_binomial"]
+_BESIDE_THE_LAW = ("library", "layout", "unit", "labels", "mean", "deviation")
 LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical", "negative_binomial")
 
 
@@ -95,7 +96,7 @@ class ModalitySpec:
     @property
     def law(self) -> dict[str, Any]:
         """What a model of the modality depends on: not how people look at it, nor the total of what is generated."""
-        return {name: getattr(self, name) for name in ("shape", "likelihood", "scale", "support", "num_categories")}
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _BESIDE_THE_LAW}
 
     @property
     def size(self) -> int:

@@ -91,3 +91,16 @@ def test_subsets():
     assert subsets.label(()) == "prior"
     with pytest.raises(ValueError, match=r"modalities of \['a', 'b', 'c'\], got \['d'\]"):
         subsets.parse(names, "a,d")
+
+
+def test_two_components_of_one_name_in_a_module_are_told_apart(monkeypatch):
+    module = type(sys)("notebook")
+    monkeypatch.setitem(sys.modules, "notebook", module)
+    cell = "import dataclasses\nfrom jnf_jax import configs\n@dataclasses.dataclass(frozen=True)\nclass Config(configs.Component):\n    width: int = 1\ndef build(config):\n    return {}"
+    exec(cell.format(1), vars(module))
+    first = module.Config
+    assert configs.build(first()) == 1
+    exec(cell.format(2), vars(module))
+    assert configs.build(module.Config()) == 2
+    with pytest.raises(ValueError, match="one class Config and one function `build` in notebook, got another class"):
+        configs.build(first())

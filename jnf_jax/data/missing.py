@@ -37,12 +37,14 @@ def build(config: Config, split: source.Split) -> source.Source:
     """Returns one split.
 
     Raises:
-      ValueError: if only complete examples are asked for and there is none.
+      ValueError: if only complete examples are asked for and there is none, or no training example still has one of the modalities.
     """
     data = configs.build(config.data, split)
     if split == "test":
         return data
     masks = draw(data, config, source.SPLITS.index(split))
+    if split == "train" and (never := [name for name, mask in masks.items() if not mask.any()]):
+        raise ValueError(f"Expected a training example that still has modality {never[0]!r}, got none of {len(data)}.")
     data = dataclasses.replace(data, masks=masks)
     return data.complete() if config.complete_only else data
 

@@ -39,6 +39,7 @@ class Stage:
       needs: the stages whose weights it is trained on; they come before it.
       incomplete: whether its loss takes examples that lack modalities: batches with an entry `types.MASKS`.
       least_examples: number of training examples that it needs.
+      least_pairs: number of examples of a batch that must have both of any two modalities, for its loss to say anything of them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     incomplete: bool = False
     least_examples: int = 1
+    least_pairs: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -231,7 +231,12 @@ def stages(parts: Parts) -> tuple[base.Stage, ...]:
     if learnt:
         loss = functools.partial(projector_loss, parts)
         stage = base.Stage(
-            name="projector", trainable=("projector",), loss=loss, whole_batches=True, incomplete=projector.incomplete
+            name="projector",
+            trainable=("projector",),
+            loss=loss,
+            whole_batches=True,
+            incomplete=projector.incomplete,
+            least_pairs=projector.least_pairs,
         )
         found.append(stage)
     found.append(vae)

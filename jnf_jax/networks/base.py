@@ -22,8 +22,18 @@ class Networks(NamedTuple):
 
 
 def init(module: nn.Module, key: types.Array, shape: tuple[int, ...]) -> types.Params:
-    """Returns a module's parameters for inputs of a shape. Modules that are equal share one compiled program."""
-    return (_compiled_init if _is_hashable(module) else _init)(module, shape, key)
+    """Returns a module's parameters for inputs of a shape. Modules that are equal share one compiled program.
+
+    Raises:
+      ValueError: if it has variables that are no parameters, as running means: all variables would be trained.
+    """
+    variables = (_compiled_init if _is_hashable(module) else _init)(module, shape, key)
+    if others := sorted(set(variables) - {"params"}):
+        raise ValueError(
+            f"Expected a network whose variables are all parameters, got {type(module).__name__} with {others}: normalise by LayerNorm or "
+            "GroupNorm, and keep constants in the module's fields."
+        )
+    return variables
 
 
 def apply(module: nn.Module, variables: types.Params, x: types.Array) -> Any:

@@ -53,11 +53,8 @@ class Modalities:
         for name in self.names:
             decoder, wanted = self.networks[name].decoder, self.specs[name].parameter_shape
             got = networks_base.output_shape(decoder, (1, latent_dim))
-            if math.prod(got) != math.prod(wanted):
-                raise ValueError(
-                    f"Expected the decoder of modality {name!r} to return (B, {', '.join(map(str, wanted))}), "
-                    f"got (B, {', '.join(map(str, got[1:]))})."
-                )
+            if got[:1] != (1,) or math.prod(got) != math.prod(wanted):
+                raise ValueError(f"Expected the decoder of modality {name!r} to return {(1, *wanted)} for one code, got {got}.")
             params[name] = networks_base.init(decoder, keys.stream(key, name), (1, latent_dim))
         return params
 
@@ -68,8 +65,15 @@ class Modalities:
         return self._apply(self.networks[name].encoder, encoders[name], x)
 
     def features_shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of what an encoder makes of one example, (1, F): what a layer behind it is initialised on."""
-        return networks_base.output_shape(self.networks[name].encoder, self._input_shape(name))
+        """Returns the shape of what an encoder makes of one example, (1, F): what a layer behind it is initialised on.
+
+        Raises:
+          ValueError: if it is another.
+        """
+        shape = networks_base.output_shape(self.networks[name].encoder, self._input_shape(name))
+        if len(shape) != 2 or shape[0] != 1:
+            raise ValueError(f"Expected the encoder of modality {name!r} to return (1, F) for one example, got {shape}.")
+        return shape
 
     def decode(self, decoders: types.Params, z: types.Array) -> types.Batch:
         """Returns modality -> likelihood parameters `[.., *parameter_shape]` of any z `[.., D]`."""

@@ -134,9 +134,16 @@ def sample(
     Returns:
       z `[S, B, D]`, the chains' last states, positions `[B, C, D]` and log densities `[B, C]` among them, and the Info (`improper` is
       left False).
+
+    Raises:
+      ValueError: if C is not `config.chains_for(num_samples)`.
     """
     import blackjax
 
+    if starts.ndim != 3 or starts.shape[1] != config.chains_for(num_samples):
+        raise ValueError(
+            f"Expected starts (B, {config.chains_for(num_samples)}, D), one for each chain of {num_samples} draws, got {starts.shape}."
+        )
     warmup_key, chain_key = jax.random.split(key)
     states = blackjax.mcmc.hmc.HMCState(starts, jnp.full(starts.shape[:2], -jnp.inf, starts.dtype), jnp.zeros_like(starts))
     move = _transition(target, data, config)
@@ -272,7 +279,7 @@ def _tune(
     """Returns the state after iteration `i`, which ended at positions `[B, C, D]`, of windows of `length` iterations."""
     _, update, final = _dual_averaging(target_acceptance)
     averaging = jax.vmap(update)(tuning.averaging, jnp.nan_to_num(info.acceptance_rate).mean(1))
-    counted = (i % length >= length // 2).astype(tuning.count.dtype)
+    counted = jnp.asarray(i % length >= length // 2, tuning.count.dtype)
     tuning = _count(tuning, positions, counted)._replace(averaging=averaging, step_size=jnp.exp(averaging.log_step_size))
     # a metric learnt in the last window would have no step size of its own
     variance = jnp.where(i == num_warmup - 1, tuning.variance, _pooled_variance(tuning))

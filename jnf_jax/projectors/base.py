@@ -37,12 +37,14 @@ class Projector:
       project: (params, name, x) -> g_j(x_j) `[B, K]`, x `[B, *shape]` as `distributions.canonical` returns it.
       loss: what it minimises; None where there is nothing to train.
       incomplete: whether the loss takes examples that lack modalities.
+      least_pairs: number of examples of a batch that must have both of two modalities, for the loss to say anything of them.
     """
 
     init: Callable[[types.Array], types.Params]
     project: Callable[[types.Params, str, types.Array], types.Array]
     loss: Loss | None
     incomplete: bool = False
+    least_pairs: int = 0
 
 
 def given(features: Mapping[str, Callable[[types.Array], types.Array]]) -> Projector:

@@ -65,7 +65,7 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
         }
         return sum(pairs.values()), {f"contrastive/{pair}": value for pair, value in pairs.items()}
 
-    return base.Projector(init=init, project=project, loss=loss, incomplete=True)
+    return base.Projector(init=init, project=project, loss=loss, incomplete=True, least_pairs=2)
 
 
 def nt_xent(a: types.Array, b: types.Array, temperature: float, there: types.Array | None = None) -> types.Array:

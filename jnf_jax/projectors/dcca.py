@@ -67,7 +67,7 @@ def build(config: Config, modalities: modalities_lib.Modalities) -> base.Project
         total = compute(first, second, there=jnp.stack(list(there.values())))[:, : config.top].sum(1)
         return -total.sum(), {f"correlation/{i}+{j}": value for (i, j), value in zip(there, total, strict=True)}
 
-    return base.Projector(init=init, project=project, loss=loss, incomplete=True)
+    return base.Projector(init=init, project=project, loss=loss, incomplete=True, least_pairs=config.dim + 1)
 
 
 def correlations(a: types.Array, b: types.Array, *, regularisation: float, there: types.Array | None = None) -> types.Array:

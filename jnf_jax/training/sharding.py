@@ -71,6 +71,11 @@ def make_mesh(num_devices: int | None = None, *, fsdp: int = 1) -> Mesh:
     return jax.make_mesh((num // fsdp, fsdp), _BATCH, axis_types=(AxisType.Auto,) * 2, devices=devices[:num])
 
 
+def mesh_for(batch_size: int) -> Mesh:
+    """Returns the mesh of as many devices as divide a batch."""
+    return make_mesh(max(n for n in range(1, len(jax.devices()) + 1) if batch_size % n == 0))
+
+
 def mesh_of(layout: Layout) -> Mesh:
     """Returns the mesh of a layout; errors as in `make_mesh`."""
     return make_mesh(None if layout.data is None else layout.data * layout.fsdp, fsdp=layout.fsdp)

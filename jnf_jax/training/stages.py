@@ -3,6 +3,7 @@
 A finished stage that was damaged comes back from its own checkpoints, or is trained again where those are damaged too.
 """
 
+import itertools
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -214,7 +215,7 @@ def check(
       ValueError: where one of these is true.
         - A split is missing, or the data's specs are not the model's.
         - A stage has no settings, or settings have no stage.
-        - Examples lack modalities and a stage does not take them, or there are fewer than it needs.
+        - Examples lack modalities and a stage does not take them, or there are fewer than it needs, or too few pairs.
         - A batch is larger than the data, does not split over the devices, or no loss takes one of that size.
         - The networks do not fit the data.
     """
@@ -244,6 +245,8 @@ def check(
             raise ValueError(
                 f"Expected at least {stage.least_examples} training examples for stage {stage.name!r}, got {len(data['train'])}."
             )
+        if lacking and stage.least_pairs:
+            _check_pairs(stage, data, settings[stage.name].batch_size)
         if stage.begin is not None:
             params = jax.eval_shape(stage.begin, params)
         if stage.loss is None:
@@ -256,6 +259,20 @@ def check(
             if stage.prepare is not None:
                 batch = jax.eval_shape(stage.prepare, params, batch)
             jax.eval_shape(stage.loss, params, key, batch)
+
+
+def _check_pairs(stage: base.Stage, data: Mapping[str, source.Source], batch_size: int) -> None:
+    """Raises a ValueError where a batch would have too few examples of two modalities: of the validation split all count as one."""
+    for split in ("train", "validation"):
+        size = min(batch_size, len(data[split])) if split == "train" else len(data[split])
+        for pair in itertools.combinations(data[split].specs, 2):
+            num = data[split].having(pair).mean() * size
+            if num < stage.least_pairs:
+                where = f"a training batch of {size}" if split == "train" else "the validation split"
+                raise ValueError(
+                    f"Expected at least {stage.least_pairs} examples in {where} that have both {pair[0]!r} and {pair[1]!r}, for stage "
+                    f"{stage.name!r}, got {num:.3g}."
+                )
 
 
 def _check_specs(model: base.Model, found: specs_lib.Specs) -> None:

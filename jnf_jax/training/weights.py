@@ -49,7 +49,7 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
     arrays = _named(jax.device_get(params))
     _check(arrays, configs.build(config, specs), "the parameters to save (networks of your own are in no config)")
     folder.mkdir(parents=True, exist_ok=True)
-    content = safetensors.numpy.save({name: np.ascontiguousarray(x) for name, x in arrays.items()})
+    content = safetensors.numpy.save({name: np.asarray(x, order="C") for name, x in arrays.items()})
     (folder / WEIGHTS).write_bytes(content)  # `save_file` would make a file that its owner alone can read
     about = {
         "format": _FORMAT,
@@ -61,18 +61,18 @@ def save(folder: str | os.PathLike, params: types.Params, *, config: configs.Com
     files.write_json(folder / MODEL, about | {"sum": _sum(about)})
 
 
-def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ("jnf_jax",)) -> tuple[base.Model, types.Params]:
+def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ()) -> tuple[base.Model, types.Params]:
     """Returns the model and its parameters that `save` wrote.
 
     Args:
       folder: that `save` wrote to.
-      modules: top-level packages whose configs may be built; nothing else is imported.
+      modules: top-level packages beside jnf_jax whose configs may be built; nothing else is imported.
 
     Raises:
       ValueError: if a file is missing, damaged or of another form; a config lies outside `modules`; or a leaf has another name, shape or type
         than the model's.
     """
-    about = describe(folder)
+    about, modules = describe(folder), ("jnf_jax", *modules)
     specs = configs.from_json(about["specs"], modules=modules)
     if not (isinstance(specs, Mapping) and specs and all(isinstance(s, specs_lib.ModalitySpec) for s in specs.values())):
         raise ValueError(f"Expected modalities, each a ModalitySpec, in {pathlib.Path(folder) / MODEL}, got {specs!r}.")

@@ -270,3 +270,10 @@ def test_what_was_missing_before_stays_missing(monkeypatch):
         len(missing.build(missing.Config(fraction=0.5, complete_only=True), "train"))
         == (part.masks["x"] & part.masks["y"]).sum()
     )
+
+
+def test_taking_a_modality_from_every_training_example_is_refused():
+    config = missing.Config(data=linear_gaussian.Config(num_train=3, num_validation=3, num_test=3), fraction=0.9)
+    with pytest.raises(ValueError, match="a training example that still has modality"):
+        for seed in range(20):
+            missing.build(dataclasses.replace(config, seed=seed), "train")

@@ -1,6 +1,7 @@
 """A run leaves as a folder to share, and the other commands read it."""
 
 import json
+import pathlib
 import sys
 
 import jax
@@ -165,3 +166,12 @@ def test_push_and_download_go_by_the_hub(run, tmp_path, monkeypatch, capsys):
         *[jax.tree.leaves(weights.load(tmp_path / name)[1])[0] for name in ("a", "b")],
     )
     assert json.loads((tmp_path / "b" / "evaluation.json").read_text()) == EVALUATION
+
+
+def test_the_folder_one_is_in_can_be_written_to_and_others_stay(run, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here.tmp").mkdir()  # somebody's own
+    monkeypatch.chdir(tmp_path / "here")
+    export.export(run, pathlib.Path())
+    assert weights.found(tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "here.tmp"]

@@ -195,3 +195,21 @@ def test_chains_are_summed_up_by_what_they_are():
     assert (found["rhat_median"], found["rhat_largest"], found["ess_median"]) == (1.005, 1.2, 20)
     assert found["share_below"] == pytest.approx(2 / 3)
     assert found["untrusted"] == {"rhat": [1], "improper": [0], "divergent": [1, 2]}
+
+
+def test_no_mixture_is_fitted_to_one_code():
+    model = types.SimpleNamespace(
+        config=types.SimpleNamespace(),
+        specs={"a": None},
+        sample_prior=lambda params, key, *, num_samples: np.zeros((num_samples, 3)),
+    )
+    judged = lambda z: {"a": types.SimpleNamespace(classes=np.zeros(len(z)))}
+    run = types.SimpleNamespace(model=model, params={}, key=jax.random.key(0), judge=judged)
+    spec = specs.ModalitySpec(shape=(1,))
+    masks = {"a": np.asarray([True, False, False])}
+    data = dict.fromkeys(
+        ("train", "validation"),
+        source.Source(specs={"a": spec, "b": spec}, arrays=dict.fromkeys("ab", np.zeros((3, 1))), masks=masks),
+    )
+    for num_codes in (1, 100):
+        assert measures.joint(run, data, num_prior=5, num_codes=num_codes)["joint_coherence_by_density"] == {"prior": 1.0}

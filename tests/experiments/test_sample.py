@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import drawn
 import jax
@@ -94,3 +95,20 @@ def test_the_spread_beside_a_draw_is_that_of_observations():
     assert found.shape == (300, 40, 2)
     assert found.std() == pytest.approx(0.5, abs=5 * 0.5 / np.sqrt(2 * found.size))
     assert sample._observable(specs.ModalitySpec(shape=(8, 8, 1)), jax.random.key(0), np.zeros((6, 40, 8, 8, 1))) is None
+
+
+def test_subsets_that_no_test_example_has_are_passed_over(tmp_path, monkeypatch, capsys):
+    even = np.arange(30) % 2 == 0
+    data = {"test": dataclasses.replace(drawn.data(), masks={"blood": even, "digit": ~even})}
+    monkeypatch.setattr(sample.experiment, "load", lambda folder: None)
+    monkeypatch.setattr(sample.experiment, "build", lambda config: (drawn.model(), data))
+    monkeypatch.setattr(sample.stages, "load", lambda *args, **options: {})
+    command = ["sample", "--workdir", str(tmp_path), "--num-samples", "2", "--num-observations", "1"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert sample.main() == 0
+    assert "no test example has digit, blood" in "".join(capsys.readouterr())
+    drawn_for = {path.stem for path in (tmp_path / "samples").glob("*.png")}
+    assert drawn_for == {"prior", "digit", "blood", "tissue", "digit+tissue", "blood+tissue"}
+    monkeypatch.setattr(sys, "argv", [*command, "--observe", "digit,blood"])
+    with pytest.raises(ValueError, match="a test example that has digit, blood, got none"):
+        sample.main()

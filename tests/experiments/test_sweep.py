@@ -205,3 +205,9 @@ def test_a_folder_of_experiment_files_is_a_data_set(tmp_path, monkeypatch):
         sweep.check(sweep.Arguments(data="mine/jnf.py"))
     assert listing.of("polydigits", "jnf") == "polydigits/jnf"
     assert listing.called("polydigits") == "polydigits"
+
+
+@pytest.mark.parametrize("text", ["--split validation", "--chains-only"])
+def test_what_a_table_does_not_hold_is_not_asked_of_every_run(text):
+    with pytest.raises(ValueError, match="--evaluate with the whole test split"):
+        sweep.check(sweep.Arguments(data="linear_gaussian", models=("jnf",), evaluate=text))

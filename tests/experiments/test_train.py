@@ -239,3 +239,25 @@ def test_values_that_nobody_standardised_are_told(capsys, tmp_path):
     warnings = [line for line in "".join(capsys.readouterr()).splitlines() if line.startswith("warning")]
     assert len(warnings) == 1
     assert "'raw' are far from 0 (mean 2.5" in warnings[0]
+
+
+def test_data_that_were_moved_are_found_at_their_new_place(tmp_path):
+    specs = {"a": ModalitySpec(shape=(3,)), "b": ModalitySpec(shape=(2,))}
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "mine.npz", a=rng.normal(size=(200, 3)), b=rng.normal(size=(200, 2)))
+    at = lambda path: dataclasses.replace(CONFIG, data=arrays.Config(path=str(path), specs=specs))
+    folder, new = tmp_path / "run", tmp_path / "elsewhere.npz"
+    with jax.enable_x64(False):
+        train.train(at(tmp_path / "mine.npz"), folder)
+        before = (folder / "metrics.jsonl").read_text()
+        (tmp_path / "mine.npz").rename(new)
+        assert train.train(at(new), folder) == 0
+        assert (folder / "metrics.jsonl").read_text() == before  # nothing was trained again
+        assert experiment.load(folder).data.path == str(new)
+        assert train.train(at(new), tmp_path / "other", taken=(folder, None)) == 0
+        other = dataclasses.replace(at(new), data=dataclasses.replace(at(new).data, seed=3))
+        with pytest.raises(ValueError, match=r"data\.seed: 0 -> 3"):
+            train.train(other, folder)
+        np.savez(tmp_path / "others.npz", a=rng.normal(size=(200, 3)) + 1, b=rng.normal(size=(200, 2)))
+        with pytest.raises(ValueError, match=r"data\.train\.a\.mean"):
+            train.train(at(tmp_path / "others.npz"), folder)

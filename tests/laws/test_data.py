@@ -110,6 +110,8 @@ def test_labels_are_the_classes_of_every_modality(config):
     if ("mnist" not in part.specs and "image" not in part.specs) or isinstance(config, mhd.Config):
         pytest.skip("no raw digits to read classes from")
     plain = part.arrays["mnist" if "mnist" in part.specs else "image"]
+    if plain.shape[1:] != (28, 28, 1):
+        pytest.skip("no digits")
     np.testing.assert_array_equal(plain[..., 0].astype(int).sum(2)[:, 8:18].argmax(1), part.labels)
 
 

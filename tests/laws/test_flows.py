@@ -17,7 +17,8 @@ def variants():
     """Every flow found, with every value of its enumerated options."""
     for module in discover.modules("flows"):
         fields = {f.name for f in dataclasses.fields(module.Config)}
-        config = module.Config(**{k: v for k, v in SMALL.items() if k in fields})
+        usual = module.Config()
+        config = dataclasses.replace(usual, **{k: v for k, v in SMALL.items() if type(getattr(usual, k, None)) is type(v)})
         if "bijection" in fields:
             yield from (dataclasses.replace(config, bijection=b) for b in ("affine", "spline"))
         elif "widening" in fields:
@@ -43,7 +44,7 @@ def built(config, dim, *, spread=0.3):
     flow = configs.build(config, dim)
     leaves, tree = jax.tree.flatten(jax.jit(flow.init)(jax.random.key(0)))
     rng = np.random.default_rng(0)
-    moved = [leaf + spread / np.sqrt(leaf.shape[0]) * rng.normal(size=leaf.shape) for leaf in leaves]
+    moved = [leaf + spread / np.sqrt(max(leaf.shape[:1], default=1)) * rng.normal(size=leaf.shape) for leaf in leaves]
     return flow, jax.tree.unflatten(tree, moved)
 
 

@@ -138,7 +138,43 @@ def test_a_decoder_of_another_size_is_named():
     two = {"a": specs.ModalitySpec(shape=(5,)), "b": specs.ModalitySpec(shape=(3,))}
     wrong = base.Networks(encoder=mlp.MLP(hidden=(4,)), decoder=mlp.Decoder(hidden=(4,), shape=(7,)))
     model = jnf.build(jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), two, networks={"b": wrong})
-    with pytest.raises(ValueError, match=r"Expected the decoder of modality 'b' to return \(B, 3\), got \(B, 7\)"):
+    with pytest.raises(ValueError, match=r"Expected the decoder of modality 'b' to return \(1, 3\) for one code, got \(1, 7\)"):
+        jax.eval_shape(model.init, jax.random.key(0))
+
+
+class Told(nn.Module):
+    """A network that does what it is told."""
+
+    kind: str
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(4)(x.reshape(len(x), -1))
+        match self.kind:
+            case "of three axes":
+                return x[:, None]
+            case "twice as many":
+                return jnp.concatenate([x, x])[:, :2]
+            case "running means":
+                return nn.BatchNorm(use_running_average=True)(x)
+            case "a constant":
+                return x + self.variable("constants", "table", lambda: jnp.ones(4)).value
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "message"),
+    [
+        ("encoder", "of three axes", r"encoder of modality 'a' to return \(1, F\) for one example, got \(1, 1, 4\)"),
+        ("decoder", "twice as many", r"decoder of modality 'a' to return \(1, 4\) for one code, got \(2, 2\)"),
+        ("encoder", "running means", r"variables are all parameters, got Told with \['batch_stats'\]"),
+        ("decoder", "a constant", r"variables are all parameters, got Told with \['constants'\]"),
+    ],
+)
+def test_networks_of_ones_own_that_do_not_fit_are_named(place, kind, message):
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    own = base.Networks(**{"encoder": nn.Dense(4), "decoder": nn.Dense(4), place: Told(kind)})
+    model = jnf.build(jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,))), modalities, networks={"a": own})
+    with pytest.raises(ValueError, match=message):
         jax.eval_shape(model.init, jax.random.key(0))
 
 

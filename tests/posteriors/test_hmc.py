@@ -168,3 +168,17 @@ def test_chains_keep_the_precision_of_their_target(precision):
         target, jax.random.key(0), jnp.ones((3, 2), precision), starts, variance, num_samples=4, config=config
     )
     assert {draws.dtype, last.position.dtype, info.step_size.dtype} == {jnp.dtype(precision)}
+
+
+def test_there_is_a_start_for_each_chain():
+    with pytest.raises(ValueError, match=r"starts \(B, 4, D\), one for each chain of 40 draws, got \(3, 2, 4\)"):
+        run(normal, num_chains=4, starts=jnp.zeros((3, 2, 4)))
+
+
+def test_chains_run_without_jit():
+    config = hmc.Config(num_chains=1, num_warmup=20, min_iterations=2, thinning=1)
+    with jax.disable_jit():
+        z, _, _ = hmc.sample(
+            normal, jax.random.key(0), jnp.zeros(1), jnp.zeros((1, 1, 2)), jnp.ones((1, 2)), num_samples=2, config=config
+        )
+    assert jnp.isfinite(z).all()

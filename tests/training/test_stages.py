@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnf_jax import configs, specs
-from jnf_jax.data import source
+from jnf_jax.data import arrays, source
 from jnf_jax.marginals import mixture
 from jnf_jax.models import base, jmvae, jnf, mvae
 from jnf_jax.networks import mlp
@@ -229,3 +229,29 @@ def test_a_config_that_was_of_the_main_program_may_move_into_a_module():
     assert configs.differences(old, {"model": {"type": "mine:Other", "width": 3}}, common=True)
     assert configs.differences(old, {"model": {"type": "mine:Net", "width": 4}}, common=True) == {"model.width": (3, 4)}
     assert configs.differences(old, new)
+
+
+def test_a_projector_needs_pairs_in_each_batch_and_in_the_validation_split():
+    modalities = {name: specs.ModalitySpec(shape=(4,)) for name in "ab"}
+    rng = np.random.default_rng(0)
+    mask = rng.random(300) < 0.5
+    splits = arrays.splits(modalities, {name: rng.normal(size=(300, 4)) for name in modalities}, masks={"a": mask})
+    config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)), incomplete=True, projector=dcca.Config(dim=5, top=2))
+    model = jnf.build(config, modalities)
+    settings = {stage.name: fit.Config(num_steps=2, batch_size=64) for stage in model.stages if stage.loss is not None}
+    stages.check(model, splits, settings)
+    few = splits | {"validation": splits["validation"].select(np.flatnonzero(splits["validation"].having("ab"))[:3])}
+    rest = splits["validation"].select(np.flatnonzero(~splits["validation"].having("ab")))
+    few["validation"] = dataclasses.replace(
+        rest,
+        arrays={n: np.concatenate([few["validation"].arrays[n], rest.arrays[n]]) for n in modalities},
+        masks={"a": np.concatenate([few["validation"].masks["a"], rest.masks["a"]])},
+        rows=None,
+    )
+    with pytest.raises(
+        ValueError, match="at least 6 examples in the validation split that have both 'a' and 'b', for stage 'projector', got 3"
+    ):
+        stages.check(model, few, settings)
+    small = {name: dataclasses.replace(config, batch_size=8) for name, config in settings.items()}
+    with pytest.raises(ValueError, match="at least 6 examples in a training batch of 8"):
+        stages.check(model, splits, small)

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import safetensors.numpy
 from jnf_jax import ModalitySpec, configs
 from jnf_jax.flows import maf
 from jnf_jax.models import jnf, mmvae_plus, mvae, mvtcae
-from jnf_jax.networks import mlp
+from jnf_jax.networks import base, mlp
 from jnf_jax.training import files, stages, weights
 
 SPECS = {"b": ModalitySpec(shape=(3,)), "a": ModalitySpec(shape=(2,), likelihood="laplace", scale=0.5)}
@@ -201,3 +202,24 @@ def test_weights_of_another_model_are_refused(tmp_path, config, specs, message):
         ValueError, match=rf"the weights of this model, got .*model.json of {message}" if "another" in message else message
     ):
         stages.load(configs.build(config, specs), tmp_path / "w")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warm(configs.Component):
+    """An encoder with a learnt number beside its weights."""
+
+
+class WarmEncoder(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return self.param("temperature", lambda key: jax.numpy.ones(())) * nn.Dense(4)(x)
+
+
+def build(config, spec):
+    return base.Networks(WarmEncoder(), mlp.Decoder(hidden=(4,), shape=spec.parameter_shape))
+
+
+def test_a_parameter_that_is_one_number_comes_back(tmp_path):
+    folder, _, expected = saved(tmp_path / "warm", mvae.Config(latent_dim=2, network=Warm()))
+    _, params = weights.load(folder, modules=(__name__.split(".")[0],))
+    assert_same(params, expected)
