@@ -7,6 +7,7 @@ finds that function from the config's type, so there is no registry: adding a th
 import dataclasses
 import importlib
 import json
+import os
 import sys
 import types
 import typing
@@ -60,16 +61,22 @@ def to_json(config: Any) -> Any:
     raise ValueError(f"Expected a config of dataclasses, mappings, sequences, numbers and strings, got {config!r}.")
 
 
-def from_json(value: Any, *, modules: tuple[str, ...] = ("jnf_jax", "experiments")) -> Any:
+def trusted() -> tuple[str, ...]:
+    """Returns the top-level packages that JSON may name: those of the project, and those of `JNF_MODULES`, separated by commas."""
+    return ("jnf_jax", "experiments", *filter(None, os.environ.get("JNF_MODULES", "").split(",")))
+
+
+def from_json(value: Any, *, modules: tuple[str, ...] | None = None) -> Any:
     """Returns the config that `to_json` wrote.
 
     Args:
       value: what `json.load` returned.
-      modules: top-level packages whose dataclasses may be built; nothing else is imported.
+      modules: top-level packages whose dataclasses may be built, None: `trusted()`; nothing else is imported.
 
     Raises:
       ValueError: if a type lies outside `modules`, is no dataclass, or a field is unknown or of the wrong type.
     """
+    modules = trusted() if modules is None else modules
     if isinstance(value, list):
         return tuple(from_json(v, modules=modules) for v in value)
     if not isinstance(value, dict):
@@ -116,8 +123,8 @@ def _config_class(name: str, modules: tuple[str, ...]) -> type:
     module_name, _, qualname = str(name).partition(":")
     if module_name.split(".")[0] not in modules:
         raise ValueError(
-            f"Expected a config of a module in {modules}, got {name!r}: a component of your own is a file of jnf_jax, for instance "
-            "jnf_jax/networks/mine.py in a clone."
+            f"Expected a config of a module in {modules}, got {name!r}: put a component of your own into a module of its own, and name that "
+            "in the environment variable JNF_MODULES."
         )
     try:
         cls = importlib.import_module(module_name)

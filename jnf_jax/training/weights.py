@@ -66,13 +66,13 @@ def load(folder: str | os.PathLike, *, modules: tuple[str, ...] = ()) -> tuple[b
 
     Args:
       folder: that `save` wrote to.
-      modules: top-level packages beside jnf_jax whose configs may be built; nothing else is imported.
+      modules: top-level packages beside `configs.trusted()` whose configs may be built; nothing else is imported.
 
     Raises:
       ValueError: if a file is missing, damaged or of another form; a config lies outside `modules`; or a leaf has another name, shape or type
         than the model's.
     """
-    about, modules = describe(folder), ("jnf_jax", *modules)
+    about, modules = describe(folder), (*configs.trusted(), *modules)
     specs = configs.from_json(about["specs"], modules=modules)
     if not (isinstance(specs, Mapping) and specs and all(isinstance(s, specs_lib.ModalitySpec) for s in specs.values())):
         raise ValueError(f"Expected modalities, each a ModalitySpec, in {pathlib.Path(folder) / MODEL}, got {specs!r}.")

@@ -261,3 +261,28 @@ def test_data_that_were_moved_are_found_at_their_new_place(tmp_path):
         np.savez(tmp_path / "others.npz", a=rng.normal(size=(200, 3)) + 1, b=rng.normal(size=(200, 2)))
         with pytest.raises(ValueError, match=r"data\.train\.a\.mean"):
             train.train(at(tmp_path / "others.npz"), folder)
+
+
+def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch):
+    (tmp_path / "myflow.py").write_text(
+        "from jnf_jax.networks import mlp\nimport dataclasses\n"
+        "@dataclasses.dataclass(frozen=True, kw_only=True)\nclass Config(mlp.Config):\n    pass\n"
+        "def build(config, spec):\n    return mlp.build(config, spec)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import myflow
+
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, network=myflow.Config(hidden=(4,))))
+    with pytest.raises(ValueError, match="got 'myflow:Config': put a component of your own into a module of its own"):
+        train.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("JNF_MODULES", "other,myflow")
+    with jax.enable_x64(False):
+        assert train.train(config, tmp_path / "run") == 0
+        assert experiment.load(tmp_path / "run") == config
+        model, _ = experiment.build(config)
+        weights.save(tmp_path / "shared", stages.load(model, tmp_path / "run"), config=config.model, specs=model.specs)
+        assert weights.load(tmp_path / "shared")[0].config == config.model
+    monkeypatch.delenv("JNF_MODULES")
+    with pytest.raises(ValueError, match="JNF_MODULES"):
+        weights.load(tmp_path / "shared")
