@@ -11,7 +11,7 @@ import PIL.Image
 import scipy.sparse
 
 from jnf_jax import specs
-from jnf_jax.data import arrays, hf_datasets, image_folders, multiomics, tables
+from jnf_jax.data import arrays, hf_datasets, image_folders, joined, multiomics, tables
 
 NUM = 60
 
@@ -24,7 +24,17 @@ def write(root):
         tables: write_table(root / "table.parquet"),
         hf_datasets: write_dataset(root / "dataset"),
         multiomics: write_cells(root / "cells.h5mu"),
+        joined: write_joined(root / "joined"),
     }
+
+
+def write_joined(root):
+    """Images and a table of the same examples, its rows in another order."""
+    images = write_images(root / "images")
+    frame = table().assign(name=[f"{i:03}" for i in range(NUM)]).sample(frac=1, random_state=0)
+    frame.to_csv(root / "table.csv", index=False)
+    read = tables.Config(path=str(root / "table.csv"), columns=COLUMNS, key="name")
+    return joined.Config(readers={"scans": images, "table": read})
 
 
 def write_arrays(path):

@@ -47,6 +47,11 @@ def build(config: Config, split: source.Split) -> source.Source:
       ValueError: if `datasets` is missing, there is no such data set, split or column, or the arrays of a column have several shapes.
     """
     source.check_split(split)
+    return reading.divided(config, split, read(config))
+
+
+def read(config: Config) -> reading.Read:
+    """Returns what is in the data set; errors as of `build`."""
     parts = _parts(config)
     if config.test is not None and config.test not in parts:
         raise ValueError(f"Expected a published split of {list(parts)}, got {config.test!r}.")
@@ -63,7 +68,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     labels = None if config.label is None else _labels(config.label, values[config.label])
     of_split = np.concatenate([np.full(len(part), name) for name, part in parts.items()])
     test = None if config.test is None else np.flatnonzero(of_split == config.test)
-    return reading.divided(config, split, arrays, labels, masks, keys=range(len(of_split)), test=test)
+    return reading.Read(arrays, labels, masks, range(len(of_split)), test=test)
 
 
 def _parts(config: Config) -> dict[str, Any]:

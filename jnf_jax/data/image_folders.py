@@ -51,6 +51,11 @@ def build(config: Config, split: source.Split) -> source.Source:
       ValueError: if examples lack modalities, images have several sizes or more than 8 bits, or a class is unknown.
     """
     source.check_split(split)
+    return reading.divided(config, split, read(config))
+
+
+def read(config: Config) -> reading.Read:
+    """Returns what is in the folders; errors as of `build`."""
     folder = pathlib.Path(config.path)
     if not config.path or not folder.is_dir():
         raise FileNotFoundError(f"Expected a folder of images, got none at {config.path!r}.")
@@ -62,7 +67,7 @@ def build(config: Config, split: source.Split) -> source.Source:
     keys, rows = reading.match(stems)
     arrays = {name: _images(config, name, files[name], mine) for name, mine in rows.items()}
     masks = {name: mine >= 0 for name, mine in rows.items()}
-    return reading.divided(config, split, arrays, _labels(config, folder, keys), masks, keys=keys)
+    return reading.Read(arrays, _labels(config, folder, keys), masks, keys)
 
 
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:

@@ -43,13 +43,18 @@ def build(config: Config, split: source.Split) -> source.Source:
       ValueError: if anndata or mudata is missing, a file is none of theirs, or a part, layer or column is unknown.
     """
     source.check_split(split)
+    return reading.divided(config, split, read(config))
+
+
+def read(config: Config) -> reading.Read:
+    """Returns what is in the files; errors as of `build`."""
     parts, whole = _parts(config)
     reading.check_names(config.layers, parts, "layers")
     keys, rows = reading.match({name: list(part.obs_names) for name, part in parts.items()})
     arrays = {name: _matrix(name, part, config.layers.get(name))[rows[name]] for name, part in parts.items()}
     masks = {name: mine >= 0 for name, mine in rows.items()}
     labels = None if config.label is None else _labels(config.label, [*whole, *(part.obs for part in parts.values())], keys)
-    return reading.divided(config, split, arrays, labels, masks, keys=keys, counts=True)
+    return reading.Read(arrays, labels, masks, keys, counts=tuple(parts))
 
 
 def _parts(config: Config) -> tuple[dict[str, Any], list]:

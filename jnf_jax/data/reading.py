@@ -1,13 +1,13 @@
 """What the readers of people's files share: specs read off the data, rows matched by their keys, words made numbers.
 
-A reader loads arrays, one a modality, and hands them to `divided`.
+A reader exports `read(config) -> Read`, the arrays of its files, one a modality, and hands them to `divided`.
 """
 
 import dataclasses
 import importlib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,34 +53,27 @@ def optional(module: str, extra: str) -> ModuleType:
         ) from error
 
 
-def divided(
-    config: Options,
-    split: source.Split,
-    arrays: Mapping[str, np.ndarray],
-    labels: np.ndarray | None,
-    masks: Mapping[str, np.ndarray],
-    *,
-    keys: Sequence[Any],
-    counts: bool = False,
-    columns: Mapping[str, Sequence[str]] | None = None,
-    test: np.ndarray | None = None,
-) -> source.Source:
-    """Returns one split of arrays that were read.
+class Read(NamedTuple):
+    """What a reader found in its files."""
 
-    Args:
-      config: of the reader.
-      split: which.
-      arrays: modality -> `[N, *shape]`: numbers, or words of one column, `[N, 1]`; what stands for a missing example does not matter.
-      labels: `[N]` numbers or words, or None.
-      masks: modality -> `[N]` bool, whether an example has it.
-      keys: the examples' names, for messages.
-      counts: whether whole numbers of 0 and more are counts.
-      columns: modality -> the names of its entries, where they have some.
-      test: numbers of the examples kept for testing; None: they are drawn.
+    arrays: Mapping[
+        str, np.ndarray
+    ]  # modality -> [N, *shape]: numbers, or words of one column; for a missing example, anything
+    labels: np.ndarray | None  # [N] numbers or words
+    masks: Mapping[str, np.ndarray]  # modality -> [N] bool, whether an example has it
+    keys: Sequence[Any]  # [N], the examples' names, or their numbers where they have none
+    counts: Sequence[str] = ()  # modalities whose whole numbers of 0 and more are counts
+    columns: Mapping[str, Sequence[str]] = {}  # modality -> the names of its entries, where they have some
+    test: np.ndarray | None = None  # numbers of the examples kept for testing; None: they are drawn
+
+
+def divided(config: Options, split: source.Split, found: Read) -> source.Source:
+    """Returns one split of what a reader of this config found.
 
     Raises:
       ValueError: if an example lacks a modality and `incomplete` is off, or an array does not fit its spec.
     """
+    arrays, labels, masks, keys, counts, columns, test = found
     check_names(config.specs, arrays, "specs")
     masks = {name: mask for name, mask in masks.items() if not mask.all()}
     if not config.incomplete:
@@ -100,7 +93,7 @@ def divided(
             raise ValueError(
                 f"Expected finite values for modality {name!r}, got others in {some([keys[i] for i in np.flatnonzero(bad)])}."
             )
-        specs[name], made[name] = _modality(config, name, x, there, train, counts=counts, columns=(columns or {}).get(name))
+        specs[name], made[name] = _modality(config, name, x, there, train, counts=name in counts, columns=columns.get(name))
     return arrays_lib.splits(
         specs, made, None if labels is None else classes(labels), masks=masks or None, config=config, rows=rows
     )[split]

@@ -8,7 +8,8 @@ import dataclasses
 import datetime
 import numbers
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +27,13 @@ class Config(reading.Options):
       path: of the file.
       columns: modality -> its columns.
       label: column of the classes; None: there is none.
+      key: column of the rows' names, by which `joined` matches them; None: they have none.
     """
 
     path: str = ""
     columns: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     label: str | None = None
+    key: str | None = None
 
 
 def build(config: Config, split: source.Split) -> source.Source:
@@ -41,13 +44,19 @@ def build(config: Config, split: source.Split) -> source.Source:
       ValueError: if pandas is missing, the file is no table, or a column is unknown or holds what the modality cannot.
     """
     source.check_split(split)
-    table = _table(config.path)
+    return reading.divided(config, split, read(config))
+
+
+def read(config: Config) -> reading.Read:
+    """Returns what is in the table; errors as of `build`."""
+    table = _table(config.path, key=config.key)
     if not config.columns:
         raise ValueError(f"Expected columns for each modality, got none; the table has {reading.some(list(table))}.")
     for name, columns in config.columns.items():
         if isinstance(columns, str):
             raise ValueError(f"Expected a tuple of columns for modality {name!r}, got the text {columns!r}.")
-    wanted = [*(c for columns in config.columns.values() for c in columns), *([config.label] if config.label else [])]
+    wanted = [c for columns in config.columns.values() for c in columns]
+    wanted += [column for column in (config.label, config.key) if column is not None]
     if unknown := [column for column in wanted if column not in table]:
         raise ValueError(f"Expected columns of {[str(c) for c in table]}, got {unknown}.")
     masks = {name: table[list(columns)].notna().all(axis=1).to_numpy() for name, columns in config.columns.items()}
@@ -61,10 +70,19 @@ def build(config: Config, split: source.Split) -> source.Source:
                 f"{int(labels.isna().argmax())}: without `label` all rows are used, or make it a modality."
             )
         labels = labels.to_numpy()
-    return reading.divided(config, split, arrays, labels, masks, keys=range(len(table)), columns=config.columns)
+    return reading.Read(arrays, labels, masks, _keys(table, config.key), columns=config.columns)
 
 
-def _table(path: str):
+def _keys(table, column: str | None) -> Sequence[Any]:
+    if column is None:
+        return range(len(table))
+    if table[column].isna().any():
+        raise ValueError(f"Expected a name in every row of {column!r}, got none in row {int(table[column].isna().argmax())}.")
+    return table[column].astype(str).tolist()
+
+
+def _table(path: str, *, key: str | None):
+    """Returns the table; names of rows stay as they are written, 001 for instance."""
     pandas = reading.optional("pandas", EXTRA)
     ending = pathlib.Path(path).suffix.lower()
     if ending not in _READERS:
@@ -72,6 +90,7 @@ def _table(path: str):
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"Expected a table, got no file at {path!r}.")
     name, options = _READERS[ending]
+    options = options | ({"dtype": {key: str}} if key is not None and name == "read_csv" else {})
     try:
         table = getattr(pandas, name)(path, **options)
         # with a field more than the header has names, pandas takes the first column for names of rows
@@ -79,7 +98,7 @@ def _table(path: str):
             raise ValueError("rows have more fields than the header has names")
         if name == "read_csv" and (words := [column for column in table if _is_of_words(table[column])]):
             # pandas takes words such as None and NA for empty cells
-            again = pandas.read_csv(path, **options, usecols=words, dtype=str, keep_default_na=False, na_values=[""])
+            again = pandas.read_csv(path, **(options | {"dtype": str}), usecols=words, keep_default_na=False, na_values=[""])
             table = table.assign(**{column: again[column] for column in words})
         return table
     except (ImportError, ValueError, OSError) as error:  # pandas' and pyarrow's own are among them
