@@ -3,9 +3,9 @@
     jnf-jax predict --workdir runs/mine --output predicted                    # what is missing, in every split
     jnf-jax predict --workdir runs/mine --output predicted --observe scan     # all else, of the examples that have a scan
 
-Vectors, tables and categories go into `<split>/<modality>.csv`, a row for each draw: `row`, the example's number in the data file; `draw`; one
-column for each entry, in the units of the file and with the categories' names; and `rhat` of the chains behind it. Images and other arrays go into
-`<split>/<modality>.npz`, with `values` `[draws, examples, ..]`.
+Vectors, tables and categories go into `<split>/<modality>.csv`, a line for each draw: `row`, the example's name in the data files, or its number
+where it has none; `draw`; one column for each entry, in the units of the file and with the categories' names; and `rhat` of the chains behind it.
+Images and other arrays go into `<split>/<modality>.npz`, with `values` `[draws, examples, ..]`.
 """
 
 import csv

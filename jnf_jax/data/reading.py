@@ -94,9 +94,10 @@ def divided(config: Options, split: source.Split, found: Read) -> source.Source:
                 f"Expected finite values for modality {name!r}, got others in {some([keys[i] for i in np.flatnonzero(bad)])}."
             )
         specs[name], made[name] = _modality(config, name, x, there, train, counts=name in counts, columns=columns.get(name))
-    return arrays_lib.splits(
+    part = arrays_lib.splits(
         specs, made, None if labels is None else classes(labels), masks=masks or None, config=config, rows=rows
     )[split]
+    return dataclasses.replace(part, rows=np.asarray(keys)[part.rows])
 
 
 def check_names(found: Mapping[str, Any], modalities: Mapping[str, Any], what: str) -> None:

@@ -28,7 +28,7 @@ class Source:
       labels: class of each example `[N]` int, or None.
       masks: modality -> `[N]` bool, whether an example has it, for the modalities that some examples lack; None where all have all. What stands in
         `arrays` for a missing modality is valid data without a meaning.
-      rows: number of each example in what was read, `[N]` int, where that was divided; None: nobody divided it.
+      rows: name of each example in the files that were read and divided, or its number where it has none, `[N]`; None: nobody divided it.
     """
 
     specs: specs_lib.Specs

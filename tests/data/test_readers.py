@@ -462,12 +462,13 @@ def test_rows_of_several_readers_are_matched_by_their_names(tmp_path):
     for split in source.SPLITS:
         part = joined.build(config, split)
         assert list(part.specs) == ["front", "side", "body", "habits", "eyes"]
-        np.testing.assert_array_equal(part.arrays["front"], images.arrays["front"][part.rows])  # 000, 001, .. are in order
+        numbers = part.rows.astype(int)  # 000, 001, ..
+        np.testing.assert_array_equal(part.arrays["front"], images.arrays["front"][numbers])
         weights = units.original(part.specs["body"], part.arrays["body"])[:, 1]
-        np.testing.assert_allclose(weights, frame["weight"].to_numpy()[part.rows], rtol=1e-5)
-        np.testing.assert_array_equal(part.labels, part.rows % 2)
+        np.testing.assert_allclose(weights, frame["weight"].to_numpy()[numbers], rtol=1e-5)
+        np.testing.assert_array_equal(part.labels, numbers % 2)
         seen += part.rows.tolist()
-    assert sorted(seen) == list(range(forms.NUM))
+    assert sorted(seen) == [f"{i:03}" for i in range(forms.NUM)]
 
 
 def test_an_example_of_one_reader_alone_lacks_what_the_others_have(tmp_path):
@@ -481,7 +482,7 @@ def test_an_example_of_one_reader_alone_lacks_what_the_others_have(tmp_path):
     config = dataclasses.replace(config, incomplete=True)
     parts = [joined.build(config, split) for split in source.SPLITS]
     lacking = np.concatenate([part.rows[~part.having(["body", "eyes"])] for part in parts])
-    assert lacking.tolist() == [int(left_out)]
+    assert lacking.tolist() == [left_out]
 
 
 @pytest.mark.parametrize(
