@@ -65,9 +65,9 @@ def main() -> int:
 
 
 def models_of(data: str) -> tuple[str, ...]:
-    """Returns those of `MODELS` that a data set has, or else all that it has; `MODELS` where it has none, to be refused by name."""
+    """Returns those of `MODELS` that a data set has, all files of a folder; `MODELS` where there is none, to be refused by name."""
     known = listing.models_of(data)
-    return tuple(model for model in MODELS if model in known) or tuple(known) or MODELS
+    return (tuple(known) if listing.is_folder(data) else tuple(model for model in MODELS if model in known)) or MODELS
 
 
 def show(arguments: Arguments) -> None:

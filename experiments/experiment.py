@@ -19,6 +19,7 @@ import importlib.util
 import json
 import pathlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,8 @@ _OF_THE_DISK = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENOENT, errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 )
-_PLACES = ("path", "paths", "resident")  # fields of data that say where they are
+# settings that say where data are, of any reader
+_PLACE = re.compile(r"data(\.data)*(\.readers\.[^.]+)?\.(path|paths\..+|resident)")
 _TRAINED = ("checkpoints", "params")
 _MARKS = ("config.json", "environment.json")  # every run has them
 _MEASURED = ("evaluation", "evaluation_validation", "inference_gap")
@@ -204,7 +206,7 @@ def create(workdir: pathlib.Path, config: Config) -> None:
     """Makes the run's folder.
 
     Raises:
-      ValueError: if its config could not be read back, for a component of it lies outside `jnf_jax` and `experiments`, for instance.
+      ValueError: if its config could not be read back, for a component of it lies outside `configs.trusted()`, for instance.
     """
     configs.from_json(configs.to_json(config))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -228,8 +230,7 @@ def stage_differences(first: Config, other: Config, stage: str) -> list[str]:
 
 def _is_a_place(name: str) -> bool:
     """Returns whether a setting of data says where they are, and not what: a summary of them is compared too, by `stages.train`."""
-    first, *rest = name.split(".")
-    return first == "data" and any(part in _PLACES for part in rest)
+    return _PLACE.fullmatch(name) is not None
 
 
 def label(workdir: pathlib.Path) -> str:

@@ -8,7 +8,6 @@ a modality generated from itself.
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -93,7 +92,7 @@ def _save(figure: plt.Figure, path: pathlib.Path) -> None:
 def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
     """Draws this run and others beside each other."""
     runs, data = comparisons.load([arguments.workdir, *arguments.beside])
-    if all(run.model.latent_dim == 2 and _has_one_code(run) for run in runs):
+    if all(run.model.latent_dim == 2 and codes_lib.is_one(run.model, run.params) for run in runs):
         name, figure = "posteriors", comparisons.latent_posteriors(runs, key, data["test"].complete())
     else:
         modality = arguments.modality or next(iter(runs[0].model.specs))
@@ -103,11 +102,6 @@ def compare(arguments: Arguments, folder: pathlib.Path, key) -> int:
         print(json.dumps(result, indent=1))
     _save(figure, folder / f"{name}.png")
     return 0
-
-
-def _has_one_code(run: comparisons.Run) -> bool:
-    draw = functools.partial(run.model.sample_prior, num_samples=1)
-    return hasattr(jax.eval_shape(draw, run.params, jax.random.key(0)), "shape")
 
 
 def losses(rows: list[dict]) -> plt.Figure:

@@ -22,7 +22,7 @@ import tyro
 from experiments import experiment, parts
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
-from jnf_jax.metrics import inference_gap
+from jnf_jax.metrics import codes, inference_gap
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, files, stages, writers
 
@@ -66,7 +66,7 @@ def main() -> int:
     config = experiment.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir, data=data)
-    if not hasattr(jax.eval_shape(functools.partial(model.sample_prior, num_samples=1), params, jax.random.key(0)), "shape"):
+    if not codes.is_one(model, params):
         raise ValueError(f"Expected a model with one code, got one with several: {type(config.model).__module__}.")
     data = data.complete()
     with experiment.lease(arguments.workdir), writers.Progress() as progress:

@@ -12,7 +12,7 @@ def names() -> list[str]:
 def of(data: str, model: str) -> str:
     """Returns what `experiment.find` takes of a data set's model: its name, or its file where `data` is a folder of experiment files."""
     name = f"{data}/{model}"
-    return str(pathlib.Path(data) / f"{model}.py") if name not in names() and pathlib.Path(data).is_dir() else name
+    return str(pathlib.Path(data) / f"{model}.py") if is_folder(data) else name
 
 
 def models_of(data: str) -> list[str]:
@@ -24,4 +24,9 @@ def models_of(data: str) -> list[str]:
 
 def called(data: str) -> str:
     """Returns the name of a data set; that of the folder itself where it is one of experiment files."""
-    return pathlib.Path(data).resolve().name if pathlib.Path(data).is_dir() else data
+    return pathlib.Path(data).resolve().name if is_folder(data) else data
+
+
+def is_folder(data: str) -> bool:
+    """Returns whether `data` is a folder of one's own, and no data set of the list."""
+    return pathlib.Path(data).is_dir() and not any(name.startswith(f"{data}/") for name in names())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 import jax
 
 import jnf_jax
-from experiments import experiment
+from experiments import experiment, tables
 from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.training import files, hub, weights
@@ -64,6 +64,9 @@ def measured(evaluation: Mapping) -> list[list[str]]:
         rows.append([f"coherence of what is generated from {_modalities(size)}", f"{value:.3f}"])
     if "joint_coherence" in evaluation:
         rows.append(["coherence of draws of `sample_prior`", f"{evaluation['joint_coherence']:.3f}"])
+    for name, kind in evaluation.get("prediction", {}).get("kinds", {}).items():
+        if (value := tables.from_all_others(evaluation, name)) is not None:
+            rows.append([f"{name} predicted from all others, {kind}", f"{value:.3f}"])
     for size, score in by_size("subset_score").items():
         text = f"{score['mean']:.2f} ± {score['standard_error']:.2f}"
         rows.append([f"score of posteriors given {_modalities(size)}, nats", text])

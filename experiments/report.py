@@ -72,9 +72,11 @@ class Group:
         found = []
         for run in self.runs:
             try:
-                found.append(float(read(run.evaluation)))
+                value = read(run.evaluation)
             except KeyError:
                 continue
+            if value is not None:
+                found.append(float(value))
         return np.asarray(found)
 
 
@@ -168,25 +170,11 @@ def table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
     for density in dict.fromkeys(d for g in groups for r in g.runs for d in tables.joint_coherences(r.evaluation)):
         columns[f"joint, {density}"] = (lambda e, density=density: tables.joint_coherences(e)[density], ".3f")
     for target in dict.fromkeys(t for g in groups for r in g.runs for t in r.evaluation.get("prediction", {}).get("kinds", {})):
-        columns[f"{target} from the others"] = (lambda e, target=target: _from_all_others(e, target), ".3f")
+        columns[f"{target} from the others"] = (lambda e, target=target: tables.from_all_others(e, target), ".3f")
     columns |= _NUMBERS
     kept = [name for name, (read, _) in columns.items() if any(len(g.values(read)) for g in groups)]
     rows = [[g.name, str(len(g.runs)), *(_cell(g.values(columns[n][0]), columns[n][1]) for n in kept)] for g in groups]
     return ["", "seeds", *kept], rows
-
-
-def _from_all_others(evaluation: dict, target: str) -> float:
-    """Returns how well a modality is predicted from all others; raises a KeyError where that was not measured."""
-    found = {label: v[target] for label, v in evaluation["prediction"]["by_subset"].items() if target in v}
-    if (label := "+".join(name for name in _modalities(evaluation) if name != target)) not in found:
-        raise KeyError(target)
-    return found[label]
-
-
-def _modalities(evaluation: dict) -> list[str]:
-    """Returns the modalities of an evaluation, in their order."""
-    measured = evaluation["log_likelihood"]
-    return [name for name in measured if f"rest given {name}" in measured and f"{name}_standard_error" in measured]
 
 
 def _cell(values: np.ndarray, form: str) -> str:

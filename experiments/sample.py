@@ -170,7 +170,7 @@ def draw(model: base.Model, params, test: source.Source, subset: subsets.Subset,
         z = jax.tree.map(lambda leaf: leaf.reshape(arguments.num_samples, num, -1), z)
     decoded = model.decode(params, z)
     drawn = {name: np.asarray(distributions.mean(model.specs[name], value)) for name, value in decoded.items()}
-    spread = {name: _observable(spec, keys.stream(key, name), decoded[name]) for name, spec in model.specs.items()}
+    spread = {n: _observable(spec, keys.stream(key, n), decoded[n]) for n, spec in model.specs.items()} if subset else {}
     scales, real = _canonical(model.specs, test, rows)
     blocks = []
     for i in range(num):

@@ -22,6 +22,7 @@ import tyro
 
 from experiments import evaluate, experiment, figures, listing, on_ray, parts, stopping
 
+MODELS = ("jnf", "jnf_cl", "jnf_dcca")
 _SHARED = ("--init-stages", "joint")
 
 
@@ -31,7 +32,8 @@ class Arguments:
 
     Attributes:
       data: the data set, or the path of a folder of experiment files, one a model.
-      models: its experiments; the others take their joint stage from the first where it is the same.
+      models: its experiments; the others take their joint stage from the first where it is the same. None: JNF and its shared forms, or every
+        file of a folder.
       seeds: one run of every model for each.
       quick: the experiments' size for two CPU cores.
       runs: where the runs go.
@@ -43,7 +45,7 @@ class Arguments:
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    models: tuple[str, ...] = ("jnf", "jnf_cl", "jnf_dcca")
+    models: tuple[str, ...] | None = None
     seeds: tuple[int, ...] = (0,)
     quick: bool = False
     runs: pathlib.Path = pathlib.Path("runs")
@@ -52,6 +54,11 @@ class Arguments:
     on: Literal["here", "ray"] = "here"
     cpus: float = 1
     gpus: float = 0
+
+    def __post_init__(self):
+        if self.models is None:
+            own = tuple(listing.models_of(self.data)) if listing.is_folder(self.data) else ()
+            object.__setattr__(self, "models", own or MODELS)
 
 
 def main() -> int:

@@ -46,6 +46,14 @@ def _prediction(console: rich.console.Console, part: dict) -> None:
     _print(console, "Prediction by the mean of draws", ["given", *(f"{t}: {kind}" for t, kind in targets.items())], rows)
 
 
+def from_all_others(evaluation: dict, target: str) -> float | None:
+    """Returns how well a modality is predicted from all others; None where that was not measured."""
+    by_subset = evaluation.get("prediction", {}).get("by_subset", {})
+    measured = evaluation["log_likelihood"]
+    names = [n for n in measured if f"rest given {n}" in measured and f"{n}_standard_error" in measured]
+    return by_subset.get("+".join(name for name in names if name != target), {}).get(target)
+
+
 def joint_coherences(evaluation: dict) -> dict[str, float]:
     """Returns density -> joint coherence of its draws, the prior first; evaluations made before models had marginals have other names."""
     if "joint_coherence_by_density" in evaluation:

@@ -210,6 +210,8 @@ def _begin(
         _check_taken(config, model, data, *taken, None if overwrite else workdir)
     if overwrite:
         experiment.remove(workdir)
+    else:
+        stages.check_data(model, workdir, data)  # the config may name another place
     experiment.create(workdir, config)
     if taken is not None:
         _take_over(model, key, *taken, workdir)

@@ -63,7 +63,7 @@ def to_json(config: Any) -> Any:
 
 def trusted() -> tuple[str, ...]:
     """Returns the top-level packages that JSON may name: those of the project, and those of `JNF_MODULES`, separated by commas."""
-    return ("jnf_jax", "experiments", *filter(None, os.environ.get("JNF_MODULES", "").split(",")))
+    return ("jnf_jax", "experiments", *filter(None, map(str.strip, os.environ.get("JNF_MODULES", "").split(","))))
 
 
 def from_json(value: Any, *, modules: tuple[str, ...] | None = None) -> Any:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical", "negative_binomial"]
-_BESIDE_THE_LAW = ("library", "layout", "unit", "labels", "mean", "deviation")
 LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical", "negative_binomial")
+
+_BESIDE_THE_LAW = ("library", "layout", "unit", "labels", "mean", "deviation")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ class ModalitySpec:
         for name in ("scale", "num_categories", "library"):
             object.__setattr__(self, name, _plain(getattr(self, name)))
         for name in ("mean", "deviation"):
-            if (values := getattr(self, name)) is not None:
+            if isinstance(values := getattr(self, name), Iterable):
                 object.__setattr__(self, name, tuple(map(_plain, values)))
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(self.labels))
@@ -121,6 +122,14 @@ class ModalitySpec:
 
 def _check_standardised(spec: ModalitySpec) -> None:
     given = [values for values in (spec.mean, spec.deviation) if values is not None]
+    if any(not isinstance(values, tuple) for values in given):
+        raise ValueError(f"Expected a mean and a deviation for each entry, got {spec.mean} and {spec.deviation}.")
+    if any(not isinstance(value, (int, float)) for values in given for value in values):
+        raise ValueError(f"Expected numbers as mean and deviation, got {spec.mean} and {spec.deviation}.")
+    if given and (spec.likelihood not in ("gaussian", "laplace") or spec.support is not None):
+        raise ValueError(
+            f"Expected a mean for unbounded real values alone, got one for {spec.likelihood} with support {spec.support}."
+        )
     if given and (len(given) < 2 or any(len(values) != spec.size for values in given)):
         sizes = [None if values is None else len(values) for values in (spec.mean, spec.deviation)]
         raise ValueError(
@@ -157,8 +166,9 @@ _TAKEN = ("all", "label", "labels", "observed", "prior", "type")  # mean somethi
 
 
 def kinds(specs: Specs, settings: Mapping[str, Any]) -> dict[str, str]:
-    """Returns modality -> the first one of an equal spec and equal settings: a program compiled for that one serves both."""
-    alike = lambda first, second: specs[first] == specs[second] and settings[first] == settings[second]
+    """Returns modality -> the first one of an equal law and equal settings: a program compiled for that one serves both."""
+    law = lambda name: (specs[name].law, specs[name].library, settings[name])
+    alike = lambda first, second: law(first) == law(second)
     return {name: next(other for other in specs if other == name or alike(other, name)) for name in specs}
 
 

@@ -1,6 +1,7 @@
 """Values in the units they were measured in. Readers standardise real values, column by column; a spec remembers by what."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jnf_jax import specs as specs_lib
@@ -26,4 +27,5 @@ def standardised(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
 def _column(spec: specs_lib.ModalitySpec, values: tuple[float, ...], x: types.Array) -> np.ndarray:
     if np.shape(x)[np.ndim(x) - len(spec.shape) :] != spec.shape:
         raise ValueError(f"Expected data of shape (.., {', '.join(map(str, spec.shape))}), got {np.shape(x)}.")
-    return np.asarray(values, x.dtype if isinstance(x, jax.Array) else float).reshape(spec.shape)
+    kind = jnp.promote_types(x.dtype, jnp.float32) if isinstance(x, jax.Array) else float
+    return np.asarray(values, kind).reshape(spec.shape)

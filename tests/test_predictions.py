@@ -140,6 +140,10 @@ def test_values_go_to_the_units_of_the_file_and_back():
     np.testing.assert_allclose(units.standardised(SPECS["b"], there), x, rtol=1e-4, atol=1e-5)
     traced = jax.jit(lambda x: units.standardised(SPECS["b"], units.original(SPECS["b"], x)))(x)
     np.testing.assert_allclose(traced, x, rtol=1e-4, atol=1e-4)
+    ages = jax.numpy.asarray([[63, 81, 4]])  # integers are no reason to round the deviation
+    np.testing.assert_allclose(
+        units.standardised(SPECS["b"], ages), units.standardised(SPECS["b"], np.asarray(ages)), rtol=1e-6
+    )
     assert units.original(SPECS["a"], x) is x
     assert units.standardised(SPECS["a"], x) is x
     with pytest.raises(ValueError, match=r"shape \(.., 3\), got \(2,\)"):
@@ -154,8 +158,26 @@ def test_a_small_deviation_from_a_large_mean_survives():
 
 
 @pytest.mark.parametrize(
-    "options", [{"mean": (1.0,)}, {"mean": (1.0,), "deviation": (1.0, 2.0)}, {"mean": (1.0, 1.0), "deviation": (1.0, 0.0)}]
+    "options",
+    [
+        {"mean": (1.0,)},
+        {"mean": (1.0,), "deviation": (1.0, 2.0)},
+        {"mean": (1.0, 1.0), "deviation": (1.0, 0.0)},
+        {"mean": 1.0, "deviation": 1.0},
+        {"mean": ("a", "b"), "deviation": (1.0, 1.0)},
+    ],
 )
 def test_a_mean_has_a_deviation_for_each_entry(options):
     with pytest.raises(ValueError, match="deviation"):
         specs.ModalitySpec(shape=(2,), **options)
+
+
+@pytest.mark.parametrize("options", [{"likelihood": "bernoulli"}, {"support": (0.0, 1.0)}])
+def test_values_that_nobody_standardises_have_no_mean(options):
+    with pytest.raises(ValueError, match="a mean for unbounded real values alone"):
+        specs.ModalitySpec(shape=(1,), mean=(0.0,), deviation=(1.0,), **options)
+
+
+def test_many_digits_of_a_large_mean_are_written():
+    spec = specs.ModalitySpec(shape=(1,), mean=(1.7e9,), deviation=(3600.0,))
+    assert predict._words(spec, np.asarray([1.7e9 + 360])) == ["1700000360"]

@@ -36,13 +36,14 @@ def build(config: Config, split: source.Split) -> source.Source:
 
     Raises:
       FileNotFoundError: if a file is missing.
-      ValueError: if there is no reader, one cannot read its files or has no names of examples, two have a modality of one name or classes, or
-        an example has no class where others have.
+      ValueError: if there is no reader, one cannot read its files, has no names of examples or shares none with any other, two have a modality
+        of one name or classes, or an example has no class where others have.
     """
     source.check_split(split)
     if not config.readers:
         raise ValueError("Expected readers to join, got none.")
     found = {name: _read(name, reader) for name, reader in config.readers.items()}
+    _check_shared(found)
     keys, rows = reading.match({name: part.keys for name, part in found.items()})
     arrays: dict[str, np.ndarray] = {}
     masks, columns, counts = {}, {}, set()
@@ -70,6 +71,17 @@ def _read(name: str, reader: Any) -> reading.Read:
             f"Expected names of examples in reader {name!r}, got row numbers: tables have the field `key`, their column of names."
         )
     return found
+
+
+def _check_shared(found: Mapping[str, reading.Read]) -> None:
+    """Raises a ValueError where a reader has no example in common with any other, which is a mistake of names."""
+    for name, part in found.items():
+        others = {key for other, theirs in found.items() if other != name for key in theirs.keys}
+        if others and not others & set(part.keys):
+            raise ValueError(
+                f"Expected names of examples that another reader has too, got {reading.some(sorted(part.keys))} in {name!r}, and "
+                f"{reading.some(sorted(others))} elsewhere."
+            )
 
 
 def _labels(found: Mapping[str, reading.Read], rows: Mapping[str, np.ndarray], keys: list[str]) -> np.ndarray | None:

@@ -29,7 +29,8 @@ class Options(division.Division):
       specs: modality -> spec, in place of the one that is read off the data.
       scale: of the likelihood of real modalities whose spec is read off the data.
       standardise: whether real values without a support are shifted and scaled, column by column, to mean 0 and standard deviation 1 of the
-        training examples. The spec remembers by what, and its scale, given or read off, is in standard deviations.
+        training examples; by the mean and deviation of a given spec where it has them. The spec remembers by what, and its scale, given or
+        read off, is in standard deviations.
       incomplete: whether examples that lack modalities are kept, under masks; otherwise one that does is an error.
     """
 
@@ -56,9 +57,8 @@ def optional(module: str, extra: str) -> ModuleType:
 class Read(NamedTuple):
     """What a reader found in its files."""
 
-    arrays: Mapping[
-        str, np.ndarray
-    ]  # modality -> [N, *shape]: numbers, or words of one column; for a missing example, anything
+    # modality -> [N, *shape]: numbers, or words of one column; anything for a missing example
+    arrays: Mapping[str, np.ndarray]
     labels: np.ndarray | None  # [N] numbers or words
     masks: Mapping[str, np.ndarray]  # modality -> [N] bool, whether an example has it
     keys: Sequence[Any]  # [N], the examples' names, or their numbers where they have none
@@ -227,6 +227,8 @@ def _real(
 ) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
     """Returns the spec and the values of a real modality, standardised where the reader does so."""
     if not config.standardise or spec.support is not None:
+        if spec.mean is not None:
+            raise ValueError(f"Expected no mean in the spec of {name!r}, whose values are not standardised, got one.")
         return spec, x.astype(np.float32)
     if spec.scale > 1:
         raise ValueError(
@@ -235,14 +237,16 @@ def _real(
         )
     out = np.empty(x.shape, np.float32)
     flat, scaled = x.reshape(len(x), -1), out.reshape(len(x), -1)
-    mean, deviation = np.empty(flat.shape[1]), np.empty(flat.shape[1])
+    given = spec.mean is not None
+    mean, deviation = (np.asarray(values) if given else np.empty(flat.shape[1]) for values in (spec.mean, spec.deviation))
     width = max(1, _BLOCK // len(x))
     for start in range(0, flat.shape[1], width):  # of columns: double precision takes memory
         block = flat[:, start : start + width].astype(np.float64)  # single precision loses small deviations from a large mean
         part = block[train]
         columns = np.s_[start : start + width]
-        mean[columns] = part.mean(0)
-        deviation[columns] = np.where(part.min(0) == part.max(0), 1, part.std(0))
+        if not given:
+            mean[columns] = part.mean(0)
+            deviation[columns] = np.where(part.min(0) == part.max(0), 1, part.std(0))
         scaled[:, columns] = (block - mean[columns]) / deviation[columns]
     return dataclasses.replace(spec, mean=tuple(mean.tolist()), deviation=tuple(deviation.tolist())), out
 

@@ -15,7 +15,7 @@ from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
 from jnf_jax.networks import base as networks_base
-from jnf_jax.networks import conv, mlp
+from jnf_jax.networks import conv, mlp, resnet
 from jnf_jax.training import fit
 
 _ENTRY = "classifiers"
@@ -94,7 +94,11 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
 
 def _default(config: Config, spec: specs_lib.ModalitySpec) -> configs.Component:
-    return mlp.Config() if isinstance(config.network, conv.Config) and len(spec.input_shape) != 3 else config.network
+    return (
+        mlp.Config()
+        if isinstance(config.network, (conv.Config, resnet.Config)) and len(spec.input_shape) != 3
+        else config.network
+    )
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

@@ -1,10 +1,20 @@
 """Codes as arrays on the host, whether z is one array `[.., D]` or a pytree of shared and private ones."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from jnf_jax import types
+from jnf_jax.models import base
+
+
+def is_one(model: base.Model, params: types.Params) -> bool:
+    """Returns whether a model's z is one array."""
+    draw = functools.partial(model.sample_prior, num_samples=1)
+    return hasattr(jax.eval_shape(draw, params, jax.random.key(0)), "shape")
 
 
 def length(z: Any) -> int:

@@ -2,7 +2,6 @@
 explains, of categories and of 0 and 1 how often the most probable one is right. It needs no labels."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jnf_jax import distributions, types
@@ -24,18 +23,17 @@ def expected(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Arr
       parameters: of its likelihood, `[S, B, *parameter_shape]`, as `decode` returns them.
 
     Returns:
-      Means of reals and probabilities of 1 `[B, *shape]`, probabilities of categories `[B, *shape, K]`, log(1 + mean) of counts.
+      Means of reals and counts and probabilities of 1 `[B, *shape]`, probabilities of categories `[B, *shape, K]`.
     """
-    match spec.likelihood:
-        case "categorical":
-            return jax.nn.softmax(parameters).mean(0)
-        case "negative_binomial":
-            return jnp.log1p(distributions.mean(spec, parameters).mean(0))
+    if spec.likelihood == "categorical":
+        return jax.nn.softmax(parameters).mean(0)
     return distributions.mean(spec, parameters).mean(0)
 
 
 def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array) -> float:
     """Returns the explained variance 1 - sum (x - predicted)^2 / sum (x - mean x)^2 over all entries, or the accuracy over all entries.
+
+    Counts are compared as encoders see them, log(1 + x), with the predicted ones scaled to the example's total.
 
     NaN where the examples do not vary.
 
@@ -48,6 +46,9 @@ def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array
         return float((np.asarray(predicted).argmax(-1) == np.asarray(x)).mean())
     if spec.likelihood == "bernoulli":
         return float(((np.asarray(predicted) > 0.5) == np.asarray(x)).mean())
+    if spec.likelihood == "negative_binomial":  # the likelihood tells how an example's own total is shared out
+        totals = np.asarray(x, np.float64).sum(tuple(range(1, np.ndim(x))), keepdims=True)
+        predicted = np.log1p(np.asarray(predicted, np.float64) * totals / spec.library)
     x, predicted = (np.asarray(values, np.float64) for values in (distributions.network_input(spec, x), predicted))
     total = ((x - x.mean(0)) ** 2).sum()
     return float(1 - ((x - predicted) ** 2).sum() / total) if total > 0 else float("nan")

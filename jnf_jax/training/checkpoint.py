@@ -182,6 +182,16 @@ class Directory:
             self._check_about(content, step)
             check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
 
+    def check_about(self) -> None:
+        """Checks that the newest whole step, where there is one, belongs to what this directory is about.
+
+        Raises:
+          ValueError: if it belongs to something else.
+        """
+        steps = [step for step in self.steps() if self._damage(step) is None]
+        if steps:
+            self._check_about(self._manifest(steps[-1]), steps[-1])
+
     def adopt(self, about: Mapping[str, Any]) -> None:
         """Changes what the newest whole step belongs to, in these entries."""
         if (step := self.newest()) is not None and (content := self._manifest(step)).get("about") not in (None, {**about}):

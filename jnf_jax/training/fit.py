@@ -229,10 +229,12 @@ class _Done(NamedTuple):
     steps: step.Steps  # means over them
 
 
-def _in_parts(call: step.TrainCall, mesh: Mesh, *, steps_per_call: int, pace, should_stop) -> Callable[..., Any]:
+def _in_parts(
+    call: step.TrainCall, mesh: Mesh, *, steps_per_call: int, pace: Callable[[int], int] | None, should_stop: Callable[[], bool]
+) -> Callable[..., tuple[step.TrainState, _Done]]:
     """Returns a function (state, frozen params, stage key, data, steps taken) -> (state, _Done) that takes what is left of a call.
 
-    In parts as `pace` says. It ends before where `should_stop` says so, or after a step that was not finite.
+    In parts as `pace` says. It ends early where `should_stop` returns true, or after a step that was not finite.
     """
     everywhere = sharding.replicated(mesh)
 

@@ -262,15 +262,14 @@ def check(
 
 
 def _check_pairs(stage: base.Stage, data: Mapping[str, source.Source], batch_size: int) -> None:
-    """Raises a ValueError where a batch would have too few examples of two modalities: of the validation split all count as one."""
+    """Raises a ValueError where a batch has too few examples of two modalities, on average."""
     for split in ("train", "validation"):
-        size = min(batch_size, len(data[split])) if split == "train" else len(data[split])
+        size = min(batch_size, len(data[split]))
         for pair in itertools.combinations(data[split].specs, 2):
             num = data[split].having(pair).mean() * size
             if num < stage.least_pairs:
-                where = f"a training batch of {size}" if split == "train" else "the validation split"
                 raise ValueError(
-                    f"Expected at least {stage.least_pairs} examples in {where} that have both {pair[0]!r} and {pair[1]!r}, for stage "
+                    f"Expected at least {stage.least_pairs} examples in a {split} batch of {size} that have both {pair[0]!r} and {pair[1]!r}, for stage "
                     f"{stage.name!r}, got {num:.3g}."
                 )
 
@@ -326,6 +325,18 @@ def check_fits(model: base.Model, folder: pathlib.Path, name: str, data: Mapping
     stage = next(stage for stage in model.stages if stage.name == name)
     about = _about_model(model, stage) | _about_data(data)
     checkpoint.Directory(finished(folder, stage).path, about=about).check(_owned(stage, params))
+
+
+def check_data(model: base.Model, folder: pathlib.Path, data: Mapping[str, source.Source]) -> None:
+    """Checks that what a folder holds of the model's stages was trained on these data, as far as a summary tells.
+
+    Raises:
+      ValueError: if it was trained on others.
+    """
+    about = _about_data(data)
+    for stage in model.stages:
+        for kind in ("params", "checkpoints"):
+            checkpoint.Directory(folder / kind / stage.name, about=about).check_about()
 
 
 def finished(folder: pathlib.Path, stage: base.Stage) -> checkpoint.Directory:

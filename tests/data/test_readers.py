@@ -523,3 +523,39 @@ def test_an_example_without_a_class_is_named(tmp_path):
     path.write_text(path.read_text() + path.read_text().splitlines()[1].rpartition(",")[0] + ",more\n")
     with pytest.raises(ValueError, match="a class for every example in reader 'scans', got none for 'more'"):
         joined.build(config, "train")
+
+
+def test_readers_that_share_no_name_are_told(tmp_path):
+    config = joined_config(tmp_path, incomplete=True)
+    path = tmp_path / "table.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(line.rpartition(",")[0] + f",p{i}" for i, line in enumerate(lines))]) + "\n")
+    with pytest.raises(
+        ValueError, match="that another reader has too, got '000', '001', '002' and 57 more in 'scans', and 'p0'"
+    ):
+        joined.build(config, "train")
+
+
+def test_names_out_of_order_stay_with_their_rows(tmp_path):
+    frame = forms.table().assign(name=[f"p{i}" for i in range(forms.NUM)])  # p10 comes before p2
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    weights = dict(zip(frame["name"], frame["weight"], strict=True))
+    for key in ("name", None):
+        config = tables.Config(path=str(tmp_path / "table.csv"), columns={"body": ("age", "weight")}, key=key)
+        joint = joined.Config(readers={"one": config}) if key else config
+        part = (joined if key else tables).build(joint, "test")
+        there = units.original(part.specs["body"], part.arrays["body"])[:, 1]
+        expected = [weights[row] if key else frame["weight"][row] for row in part.rows.tolist()]
+        np.testing.assert_allclose(there, expected, rtol=1e-5)
+
+
+def test_a_given_mean_is_what_values_are_standardised_by(tmp_path):
+    config = forms.write_table(tmp_path / "table.csv")
+    given = {"body": specs.ModalitySpec(shape=(2,), scale=0.5, mean=(50.0, 70.0), deviation=(20.0, 10.0))}
+    part = tables.build(dataclasses.replace(config, specs=given), "train")
+    assert part.specs["body"] == given["body"]
+    frame = forms.table()
+    expected = (frame[["age", "weight"]].to_numpy()[part.rows] - [50, 70]) / [20, 10]
+    np.testing.assert_allclose(part.arrays["body"], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="no mean in the spec of 'body', whose values are not standardised"):
+        tables.build(dataclasses.replace(config, specs=given, standardise=False), "train")

@@ -191,7 +191,8 @@ def test_a_folder_of_experiment_files_is_a_data_set(tmp_path, monkeypatch):
     for name in ("jnf", "other", "_parts"):
         (tmp_path / "mine" / f"{name}.py").write_text("from experiments.configs.linear_gaussian.jnf import CONFIG")
     assert listing.models_of("mine") == ["jnf", "other"]
-    assert compare.models_of("mine") == ("jnf",)  # those of the comparison where there are any
+    assert compare.models_of("mine") == sweep.Arguments(data="mine").models == ("jnf", "other")
+    assert sweep.Arguments(data="polydigits").models == sweep.MODELS
     arguments = sweep.Arguments(data=str(tmp_path / "mine"), models=("jnf", "other"), runs=tmp_path / "runs")
     sweep.check(arguments)
     folder, shared = tmp_path / "runs" / "mine" / "other" / "seed_0", tmp_path / "runs" / "mine" / "jnf" / "seed_0"
@@ -204,7 +205,9 @@ def test_a_folder_of_experiment_files_is_a_data_set(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"a folder of experiment files, one a model, got the file 'mine/jnf\.py'"):
         sweep.check(sweep.Arguments(data="mine/jnf.py"))
     assert listing.of("polydigits", "jnf") == "polydigits/jnf"
+    (tmp_path / "polydigits").symlink_to(tmp_path / "mine")  # a data set's name comes first
     assert listing.called("polydigits") == "polydigits"
+    assert listing.of("polydigits", "jnf") == "polydigits/jnf"
 
 
 @pytest.mark.parametrize("text", ["--split validation", "--chains-only"])

@@ -1,7 +1,9 @@
 """What `jnf-jax train --log` adds to a run."""
 
 import dataclasses
+import importlib
 import json
+import sys
 
 import jax
 import numpy as np
@@ -261,6 +263,7 @@ def test_data_that_were_moved_are_found_at_their_new_place(tmp_path):
         np.savez(tmp_path / "others.npz", a=rng.normal(size=(200, 3)) + 1, b=rng.normal(size=(200, 2)))
         with pytest.raises(ValueError, match=r"data\.train\.a\.mean"):
             train.train(at(tmp_path / "others.npz"), folder)
+        assert experiment.load(folder).data.path == str(new)  # what was refused changed nothing
 
 
 def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch):
@@ -270,13 +273,15 @@ def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch
         "def build(config, spec):\n    return mlp.build(config, spec)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import myflow
+    monkeypatch.delitem(sys.modules, "myflow", raising=False)
+    myflow = importlib.import_module("myflow")
+    monkeypatch.setitem(sys.modules, "myflow", myflow)  # forgotten afterwards
 
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, network=myflow.Config(hidden=(4,))))
     with pytest.raises(ValueError, match="got 'myflow:Config': put a component of your own into a module of its own"):
         train.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    monkeypatch.setenv("JNF_MODULES", "other,myflow")
+    monkeypatch.setenv("JNF_MODULES", "other, myflow")
     with jax.enable_x64(False):
         assert train.train(config, tmp_path / "run") == 0
         assert experiment.load(tmp_path / "run") == config
@@ -286,3 +291,14 @@ def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch
     monkeypatch.delenv("JNF_MODULES")
     with pytest.raises(ValueError, match="JNF_MODULES"):
         weights.load(tmp_path / "shared")
+
+
+@pytest.mark.parametrize(
+    ("name", "is_place"),
+    [
+        ("data.path", True), ("data.data.path", True), ("data.paths.rna", True), ("data.readers.table.path", True), ("data.resident", True),
+        ("data.specs.path.scale", False), ("data.columns.path", False), ("data.layers.paths", False), ("data.seed", False), ("model.path", False),
+    ],
+)  # fmt: skip
+def test_places_are_told_from_what_is_there(name, is_place):
+    assert experiment._is_a_place(name) == is_place

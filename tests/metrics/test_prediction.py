@@ -39,8 +39,8 @@ def test_accuracy_of_ones_is_over_all_entries():
 
 def test_counts_are_compared_as_encoders_see_them():
     spec = specs.ModalitySpec(shape=(2,), likelihood="negative_binomial", library=40.0)
-    x = np.asarray([[10, 30], [30, 10]])
-    proportions = np.log(x / 40)
+    x = np.asarray([[10, 30], [300, 100]])  # an example's own total counts, not the library
+    proportions = np.log(x / x.sum(1, keepdims=True))
     parameters = np.stack([proportions, np.zeros((2, 2))], -1)[None]
     assert quality(spec, parameters, x) == pytest.approx(1, abs=1e-6)
     assert prediction.kind(spec) == "explained variance"

@@ -248,10 +248,8 @@ def test_a_projector_needs_pairs_in_each_batch_and_in_the_validation_split():
         masks={"a": np.concatenate([few["validation"].masks["a"], rest.masks["a"]])},
         rows=None,
     )
-    with pytest.raises(
-        ValueError, match="at least 6 examples in the validation split that have both 'a' and 'b', for stage 'projector', got 3"
-    ):
+    with pytest.raises(ValueError, match="at least 6 examples in a validation batch of"):
         stages.check(model, few, settings)
     small = {name: dataclasses.replace(config, batch_size=8) for name, config in settings.items()}
-    with pytest.raises(ValueError, match="at least 6 examples in a training batch of 8"):
+    with pytest.raises(ValueError, match="at least 6 examples in a train batch of 8"):
         stages.check(model, splits, small)

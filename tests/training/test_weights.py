@@ -223,3 +223,14 @@ def test_a_parameter_that_is_one_number_comes_back(tmp_path):
     folder, _, expected = saved(tmp_path / "warm", mvae.Config(latent_dim=2, network=Warm()))
     _, params = weights.load(folder, modules=(__name__.split(".")[0],))
     assert_same(params, expected)
+
+
+def test_weights_are_for_values_that_were_standardised_as_theirs(tmp_path):
+    at = lambda mean: SPECS | {"b": ModalitySpec(shape=(3,), mean=(mean, 0.0, 1.0), deviation=(2.0, 1.0, 1.0))}
+    params = jax.jit(configs.build(PLAIN, at(100.0)).init)(jax.random.key(3))
+    weights.save(tmp_path / "shared", params, config=PLAIN, specs=at(100.0))
+    for mean in (100.0, 100.001):  # another processor may find another last digit
+        weights.read(configs.build(PLAIN, at(mean)), tmp_path / "shared")
+    weights.read(configs.build(PLAIN, SPECS), tmp_path / "shared")  # nobody told
+    with pytest.raises(ValueError, match="Expected values of 'b' standardised as those that the weights were trained on"):
+        weights.read(configs.build(PLAIN, at(101.0)), tmp_path / "shared")
