@@ -143,8 +143,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, parts_path: pathli
             progress.say(f"{left_out} of {left_out + len(test)} {arguments.split} examples lack a modality and are left out")
         run = _run(arguments, config, model, data, test, progress)
         result["weights"] = checkpoint.digest(run.params)
-        labels = None if test.labels is None else hashlib.sha256(np.ascontiguousarray(test.labels, np.int64)).hexdigest()
-        found = parts.Parts(parts_path, asked | {"weights": result["weights"], "labels": labels})
+        found = parts.Parts(parts_path, asked | {"weights": result["weights"]} | _about_labels(test))
         if run.judges is not None:
             seen = {name: judged.classes == test.labels for name, judged in run.real.items()}
             result["classifier_accuracy"] = {name: float(right.mean()) for name, right in seen.items()}
@@ -171,6 +170,12 @@ def evaluate(arguments: Arguments, config: experiment.Config, parts_path: pathli
         )
     result["seconds"] = found.seconds
     return result
+
+
+def _about_labels(test: source.Source) -> dict[str, str | None]:
+    """Returns what tells classes from corrected ones; a summary of data knows none."""
+    known = test.labels is not None
+    return {"labels": hashlib.sha256(np.ascontiguousarray(test.labels, np.int64)).hexdigest() if known else None}
 
 
 def _check_enough(arguments: Arguments, test: source.Source) -> None:

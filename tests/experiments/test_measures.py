@@ -213,3 +213,11 @@ def test_no_mixture_is_fitted_to_one_code():
     )
     for num_codes in (1, 100):
         assert measures.joint(run, data, num_prior=5, num_codes=num_codes)["joint_coherence_by_density"] == {"prior": 1.0}
+
+
+def test_parts_of_an_evaluation_belong_to_its_labels():
+    spec = specs.ModalitySpec(shape=(1,))
+    data = lambda labels: source.Source(specs={"a": spec}, arrays={"a": np.zeros((3, 1))}, labels=labels)
+    about = lambda labels: evaluate._about_labels(data(labels))
+    assert about(np.asarray([0, 1, 2])) == about(np.asarray([0, 1, 2], np.int32)) != about(np.asarray([0, 2, 1]))
+    assert about(None) == {"labels": None}
