@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     ["specs", "types", "keys", "subsets", "configs", "cache", "compiling"],
     ["data"],
-    ["distributions"],
+    ["distributions", "units"],
     ["objectives"],
     ["networks"],
     ["flows"],
@@ -19,7 +19,7 @@ LAYERS = [
     ["posteriors"],
     ["models"],
     ["training"],
-    ["metrics"],
+    ["metrics", "predictions"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 FILES = sorted((ROOT / "jnf_jax").rglob("*.py"))
