@@ -67,7 +67,7 @@ def main() -> int:
 def models_of(data: str) -> tuple[str, ...]:
     """Returns those of `MODELS` that a data set has, all files of a folder; `MODELS` where there is none, to be refused by name."""
     known = listing.models_of(data)
-    return (tuple(known) if listing.is_folder(data) else tuple(model for model in MODELS if model in known)) or MODELS
+    return listing.chosen(data, tuple(model for model in MODELS if model in known) or MODELS)
 
 
 def show(arguments: Arguments) -> None:

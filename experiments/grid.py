@@ -23,6 +23,8 @@ from jnf_jax.training import files
 
 _SPLIT = "validation"
 
+MODELS = ("jnf", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Arguments:
@@ -30,7 +32,7 @@ class Arguments:
 
     Attributes:
       data: the data set, or the path of a folder of experiment files, one a model.
-      models: its experiments.
+      models: its experiments; None: JNF, JMVAE, MVAE, MMVAE, MoPoE, MVTCAE and MMVAE+, or every file of a folder.
       betas: weights of the KL term.
       rates: learning rates of the stage that trains the decoders.
       share: of the experiment's steps in every stage.
@@ -42,7 +44,7 @@ class Arguments:
     """
 
     data: Annotated[str, tyro.conf.Positional]
-    models: tuple[str, ...] = ("jnf", "jmvae", "mvae", "mmvae", "mopoe", "mvtcae", "mmvae_plus")
+    models: tuple[str, ...] | None = None
     betas: tuple[float, ...] = (1.0, 2.5, 5.0)
     rates: tuple[float, ...] = (1e-3, 2e-3)
     share: float = 0.5
@@ -54,10 +56,16 @@ class Arguments:
         "--num-observations 300 --num-samples 2 --num-scored 0 --num-codes 0 --num-likelihood 50 --num-importance 100"
     )
 
+    def __post_init__(self):
+        if self.models is None:
+            object.__setattr__(self, "models", listing.chosen(self.data, MODELS))
+
 
 def main() -> int:
     """Runs the script; returns its exit code."""
     arguments = tyro.cli(Arguments, prog="jnf-jax grid")
+    if not arguments.models:
+        raise ValueError(f"Expected a model, got none for {arguments.data!r}.")
     if not 0 < arguments.share <= 1:
         raise ValueError(f"Expected a --share in (0, 1], got {arguments.share}.")
     todo = {model: points(arguments, model) for model in arguments.models}  # a wrong name ends it before it begins

@@ -22,6 +22,11 @@ def models_of(data: str) -> list[str]:
     return sorted(path.stem for path in pathlib.Path(data).glob("*.py") if not path.stem.startswith("_"))
 
 
+def chosen(data: str, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the models where none were named: every file of a folder of experiment files, or else the usual ones."""
+    return tuple(models_of(data)) if is_folder(data) else usual
+
+
 def called(data: str) -> str:
     """Returns the name of a data set; that of the folder itself where it is one of experiment files."""
     return pathlib.Path(data).resolve().name if is_folder(data) else data

@@ -106,9 +106,8 @@ def _entries(name: str, spec: specs.ModalitySpec) -> list[str]:
 
 def _words(spec: specs.ModalitySpec, x: np.ndarray) -> list:
     if spec.num_categories is None:
-        return [
-            f"{value:{'.12g' if spec.mean is not None else '.7g'}}" for value in x.tolist()
-        ]  # of a large mean many digits count
+        digits = 7 if spec.mean is None else 12  # of a large mean many count
+        return [f"{value:.{digits}g}" for value in x.tolist()]
     return [int(value) if spec.labels is None else spec.labels[int(value)] for value in x]
 
 

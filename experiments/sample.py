@@ -4,7 +4,8 @@
     jnf-jax sample --workdir runs/demo --observe m0,m2 --all --output shards [--on ray]
 
 Without `--observe` every subset is drawn, or those of `--subsets`, and the empty one (the prior) too. A draw is a draw of z; what is shown is
-the likelihood's mean, beside how far observations of the likelihood spread. A command that was killed goes on where it was. `--all` draws codes for every example of a split, into parquet files.
+the likelihood's mean, beside how far observations of the likelihood spread. A command that was killed goes on where it was. `--all` draws
+codes for every example of a split, into parquet files.
 """
 
 import dataclasses

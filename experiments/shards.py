@@ -1,8 +1,8 @@
 """Codes drawn for every example of a split that has what is observed, as parquet files of some thousand examples each; `_manifest.json`
 lists them.
 
-A row is one draw: `example`, its number in the split; `row`, its name or number in the data files, where these were divided; `draw`; `z`, the code; and `rhat` of the chains behind it. A shard is renamed into place when it is
-whole, and holds what it was asked for, so that a command that was stopped goes on with the shards that are missing. A shard has a key of its own: it is the same
+A row is one draw: `example`, its number in the split; `row`, its name or number in the data files, where these were divided; `draw`; `z`, the
+code; and `rhat` of the chains behind it. A shard is renamed into place when it is whole, and holds what it was asked for, so that a command that was stopped goes on with the shards that are missing. A shard has a key of its own: it is the same
 whoever draws it.
 """
 

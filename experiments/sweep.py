@@ -57,8 +57,7 @@ class Arguments:
 
     def __post_init__(self):
         if self.models is None:
-            own = tuple(listing.models_of(self.data)) if listing.is_folder(self.data) else ()
-            object.__setattr__(self, "models", own or MODELS)
+            object.__setattr__(self, "models", listing.chosen(self.data, MODELS))
 
 
 def main() -> int:

@@ -136,7 +136,7 @@ def train(
             stop.at_rest()
             told.on_resume(*where)
 
-        for line in _far_from_zero(data["train"]):
+        for line in _far_from_zero(data["train"]) if processes.is_first() else ():
             told.warn(line)
         try:
             _, complete = stages.train(

@@ -94,11 +94,8 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
 
 def _default(config: Config, spec: specs_lib.ModalitySpec) -> configs.Component:
-    return (
-        mlp.Config()
-        if isinstance(config.network, (conv.Config, resnet.Config)) and len(spec.input_shape) != 3
-        else config.network
-    )
+    convolutional = isinstance(config.network, (conv.Config, resnet.Config))
+    return mlp.Config() if convolutional and len(spec.input_shape) != 3 else config.network
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

@@ -188,9 +188,9 @@ class Directory:
         Raises:
           ValueError: if it belongs to something else.
         """
-        steps = [step for step in self.steps() if self._damage(step) is None]
-        if steps:
-            self._check_about(self._manifest(steps[-1]), steps[-1])
+        step = next((step for step in reversed(self.steps()) if self._damage(step) is None), None)
+        if step is not None:
+            self._check_about(self._manifest(step), step)
 
     def adopt(self, about: Mapping[str, Any]) -> None:
         """Changes what the newest whole step belongs to, in these entries."""

@@ -269,8 +269,8 @@ def _check_pairs(stage: base.Stage, data: Mapping[str, source.Source], batch_siz
             num = data[split].having(pair).mean() * size
             if num < stage.least_pairs:
                 raise ValueError(
-                    f"Expected at least {stage.least_pairs} examples in a {split} batch of {size} that have both {pair[0]!r} and {pair[1]!r}, for stage "
-                    f"{stage.name!r}, got {num:.3g}."
+                    f"Expected at least {stage.least_pairs} examples in a {split} batch of {size} that have both {pair[0]!r} and "
+                    f"{pair[1]!r}, for stage {stage.name!r}, got {num:.3g}."
                 )
 
 

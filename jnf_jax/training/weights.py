@@ -133,19 +133,18 @@ def _check_about(model: base.Model, config: Any, specs: Any, where: pathlib.Path
     saved = {"specs": {name: _law(spec) for name, spec in specs.items()} if isinstance(specs, Mapping) else specs}
     own = {"specs": {name: configs.to_json(spec.law) for name, spec in model.specs.items()}}
     order = configs.reordered(saved["specs"], own["specs"], "order of specs")
-    if isinstance(specs, Mapping):
-        for name in set(specs) & set(model.specs):
-            _check_standardised(name, specs[name], model.specs[name])
     for stage in model.stages:
         settings = {"model": base.settings_of(model.config, stage.name)}
         known = {"model": config} if settings["model"] else {}
         if differing := configs.differences(saved | known, own | settings, common=True) | order:
             raise ValueError(f"Expected the weights of this model, got {where} of another: {configs.told(differing)}.")
+    for name, spec in model.specs.items():  # of equal shapes by now
+        _check_standardised(name, specs[name], spec)
 
 
-def _check_standardised(name: str, saved: Any, spec: specs_lib.ModalitySpec) -> None:
+def _check_standardised(name: str, saved: Mapping[str, Any], spec: specs_lib.ModalitySpec) -> None:
     """Raises a ValueError where data are standardised by other numbers than those that weights were trained on."""
-    before = (saved.get("mean"), saved.get("deviation")) if isinstance(saved, Mapping) else (None, None)
+    before = (saved.get("mean"), saved.get("deviation"))
     if None in before or spec.mean is None:
         return
     shift = np.abs(np.subtract(before[0], spec.mean)) / np.abs(before[1])

@@ -8,7 +8,7 @@ import time
 import pytest
 import scripts
 
-from experiments import compare, evaluate, experiment, listing, sweep
+from experiments import compare, evaluate, experiment, grid, listing, sweep
 from jnf_jax import specs
 from jnf_jax.data import arrays
 
@@ -192,6 +192,7 @@ def test_a_folder_of_experiment_files_is_a_data_set(tmp_path, monkeypatch):
         (tmp_path / "mine" / f"{name}.py").write_text("from experiments.configs.linear_gaussian.jnf import CONFIG")
     assert listing.models_of("mine") == ["jnf", "other"]
     assert compare.models_of("mine") == sweep.Arguments(data="mine").models == ("jnf", "other")
+    assert grid.Arguments(data="mine").models == ("jnf", "other")
     assert sweep.Arguments(data="polydigits").models == sweep.MODELS
     arguments = sweep.Arguments(data=str(tmp_path / "mine"), models=("jnf", "other"), runs=tmp_path / "runs")
     sweep.check(arguments)

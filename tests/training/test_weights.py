@@ -234,3 +234,6 @@ def test_weights_are_for_values_that_were_standardised_as_theirs(tmp_path):
     weights.read(configs.build(PLAIN, SPECS), tmp_path / "shared")  # nobody told
     with pytest.raises(ValueError, match="Expected values of 'b' standardised as those that the weights were trained on"):
         weights.read(configs.build(PLAIN, at(101.0)), tmp_path / "shared")
+    other = SPECS | {"b": ModalitySpec(shape=(4,), mean=(0.0,) * 4, deviation=(1.0,) * 4)}
+    with pytest.raises(ValueError, match=r"of another: specs\.b\.shape"):  # another model is told first
+        weights.read(configs.build(PLAIN, other), tmp_path / "shared")
