@@ -91,6 +91,8 @@ def measure(arguments: Arguments, model: base.Model, params, data, found: parts.
         else {"method": "chains", "num_draws": arguments.num_draws}
     )
     gap = functools.partial(on_grid if plane else by_chains, arguments, model, params, data)
+    if plane and not _has_floor(data["test"].take(num), data["train"]):
+        progress.say("no floor of stage 1: it needs classes, and training examples of every one")
     todo = [*subsets.choose(tuple(model.specs), arguments.subsets), tuple(model.specs)]
     by_subset = found.by_subset(todo, gap, progress)
     return how | {"num_observations": num, "by_subset": {subsets.label(subset): entry for subset, entry in by_subset.items()}}
@@ -109,7 +111,7 @@ def on_grid(arguments: Arguments, model: base.Model, params, data, subset: subse
     coarse, coarse_grid = inference_gap.coarser(truth, grid)
     rough = inference_gap.kl_on_grid(coarse, inference_gap.coarser(ours, grid)[0], coarse_grid)
     entry = {"given": "observation", **_summary(gap[back]), "grid_error": float(np.abs(gap - rough).max())}
-    if len(subset) < len(model.specs) and test.labels is not None and np.isin(part.labels, data["train"].labels).all():
+    if len(subset) < len(model.specs) and _has_floor(test, data["train"]):
         floor = _floor(arguments, model, params, observed, part.labels, data["train"], grid)
         entry["floor"] = _summary(inference_gap.kl_on_grid(truth, floor, grid)[back])
     if model.project is not None and len(subset) == 1:
@@ -133,6 +135,11 @@ def by_chains(arguments: Arguments, model: base.Model, params, data, subset: sub
         "two_sample_accuracy": _summary(gap.accuracy),
         "rhat_largest": float(gap.info.rhat.max()),
     }
+
+
+def _has_floor(test: source.Source, train: source.Source) -> bool:
+    """Returns whether there are training examples of the class of every observation."""
+    return test.labels is not None and bool(np.isin(test.labels, train.labels).all())
 
 
 def _floor(arguments, model, params, observed, labels, train: source.Source, grid) -> np.ndarray:

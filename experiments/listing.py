@@ -11,8 +11,7 @@ def names() -> list[str]:
 
 def of(data: str, model: str) -> str:
     """Returns what `experiment.find` takes of a data set's model: its name, or its file where `data` is a folder of experiment files."""
-    name = f"{data}/{model}"
-    return str(pathlib.Path(data) / f"{model}.py") if is_folder(data) else name
+    return str(pathlib.Path(data) / f"{model}.py") if is_folder(data) else f"{data}/{model}"
 
 
 def models_of(data: str) -> list[str]:

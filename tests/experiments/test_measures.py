@@ -221,3 +221,12 @@ def test_parts_of_an_evaluation_belong_to_its_labels():
     about = lambda labels: evaluate._about_labels(data(labels))
     assert about(np.asarray([0, 1, 2])) == about(np.asarray([0, 1, 2], np.int32)) != about(np.asarray([0, 2, 1]))
     assert about(None) == {"labels": None}
+
+
+def test_there_is_a_floor_where_every_class_was_trained_on():
+    spec = specs.ModalitySpec(shape=(1,))
+    of = lambda labels: source.Source(specs={"a": spec}, arrays={"a": np.zeros((3, 1))}, labels=labels)
+    train = of(np.asarray([0, 1, 1]))
+    assert inference_gap._has_floor(of(np.asarray([1, 1, 0])), train)
+    assert not inference_gap._has_floor(of(np.asarray([1, 2, 0])), train)
+    assert not inference_gap._has_floor(of(None), train)
