@@ -44,7 +44,9 @@ def trained(
     judges = classifiers.build(config.classifiers, data["test"].specs, num_classes)
     key = jax.random.key(config.classifiers.seed)
     params = judges.init(keys.stream(key, "init"))
-    seen = {name: (spec.likelihood, spec.support, spec.num_categories) for name, spec in data["test"].specs.items()}
+    seen = {
+        name: (configs.to_json(spec.likelihood), spec.support, spec.num_categories) for name, spec in data["test"].specs.items()
+    }
     about = [list(seen.items()), configs.to_json(config.classifiers)]
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for split in ("train", "validation"):

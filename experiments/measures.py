@@ -219,7 +219,7 @@ def reconstructions(run: Run, z: Any) -> dict[str, dict[str, float]]:
     decoded = _decoded(run, z)
     result = {}
     for name, spec in run.model.specs.items():
-        if spec.likelihood == "categorical":
+        if spec.values == "categories":
             continue
         made, real = (np.asarray(distributions.network_input(spec, x)) for x in (decoded[name], run.test.arrays[name]))
         result[name] = {"mean_squared_error": float(reconstruction.mean_squared_error(made, real).mean())}

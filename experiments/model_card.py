@@ -41,7 +41,7 @@ def write(
         f"A multimodal variational autoencoder of {size:,} parameters. It generates any of its modalities from any others.",
         _use(next(iter(specs), "")),
         "## Modalities",
-        table(["modality", "shape", "likelihood"], [[f"`{n}`", str(s.shape), s.likelihood] for n, s in specs.items()]),
+        table(["modality", "shape", "likelihood"], [[f"`{n}`", str(s.shape), s.likelihood_name] for n, s in specs.items()]),
         "## Training",
         table(["", ""], [[f"`{name}`", value] for name, value in _training(config)]),
         "## Measured",

@@ -60,7 +60,7 @@ def limits(spec: specs_lib.ModalitySpec, examples: np.ndarray) -> Limits:
     """
     if spec.support is not None:
         return spec.support
-    if spec.likelihood == "bernoulli":
+    if spec.values == "binary":
         return 0.0, 1.0
     if spec.num_categories is not None:
         return 0.0, float(spec.num_categories - 1)

@@ -1,25 +1,19 @@
-"""Likelihoods and Gaussians as functions on arrays.
+"""Likelihoods and Gaussians as functions on arrays. The likelihoods themselves are in `likelihoods/`, a file each.
 
 Records of arrays pass between functions; distrax's distributions, which are no pytrees that `jit` could return, live for the length of one call. They are
 imported where one is needed: distrax takes as long to import as jax, and most trainings do without.
-
-Counts have the negative binomial likelihood of scVI (Lopez et al., 2018),
-
-    x_g ~ NB(mean l p_g, variance l p_g + (l p_g)^2 / theta_g),     p = softmax(decoder's first output), theta = exp(its second).
-
-The library l is the total count. In `log_likelihood` it is the observed example's own, so that log p(x | z, l) says how the counts are
-shared out and not how many there are. In `mean` no example has been observed, and l is the spec's `library`.
 """
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import laplace, norm
 
+from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
-from jnf_jax import types
+from jnf_jax.likelihoods import base
+from jnf_jax.likelihoods import gaussian as gaussian_likelihood
 
 _8BIT = 255.0
-_LOG_DISPERSION_BOUND = 10.0  # beyond e^10 counts are Poisson's, below e^-10 they are not counts of anything
 
 
 def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
@@ -35,12 +29,12 @@ def canonical(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
     x = jnp.asarray(x)
     if x.shape[x.ndim - len(spec.shape) :] != spec.shape:
         raise ValueError(f"Expected data of shape (.., {', '.join(map(str, spec.shape))}), got {x.shape}.")
-    if spec.likelihood == "categorical":
+    if spec.values == "categories":
         if jnp.issubdtype(x.dtype, jnp.floating):
             x = jnp.where(x == jnp.floor(x), x, -1)  # NaN is no category
         return x.astype(jnp.int32)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
+        if spec.values == "reals" and spec.support is not None:
             if x.dtype != jnp.uint8:
                 raise ValueError(f"Expected floats or uint8 for a modality with a support, got {x.dtype}.")
             low, high = spec.support
@@ -55,25 +49,22 @@ def network_input(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
     What is no category is NaN.
     """
     x = canonical(spec, x)
-    match spec.likelihood:
-        case "categorical":
+    match spec.values:
+        case "categories":
             known = (x >= 0) & (x < spec.num_categories)
             return jnp.where(known[..., None], jax.nn.one_hot(x, spec.num_categories), jnp.nan)
-        case "negative_binomial":
+        case "counts":
             return jnp.log1p(x)
     return x
 
 
+def _likelihood(spec: specs_lib.ModalitySpec) -> base.Likelihood:
+    return configs.build(spec.likelihood_config, spec)
+
+
 def link(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
     """Maps a decoder's unbounded outputs `[.., *parameter_shape]` to the likelihood's parameters."""
-    if spec.likelihood in ("gaussian", "laplace") and spec.support is not None:
-        low, high = spec.support
-        return low + (high - low) * jax.nn.sigmoid(raw)
-    if spec.likelihood == "negative_binomial":
-        log_proportion = jax.nn.log_softmax(raw[..., 0], axis=_own_axes(spec))
-        log_dispersion = _LOG_DISPERSION_BOUND * jnp.tanh(raw[..., 1] / _LOG_DISPERSION_BOUND)
-        return jnp.stack([log_proportion, log_dispersion], axis=-1)
-    return raw
+    return _likelihood(spec).link(raw)
 
 
 def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
@@ -87,7 +78,7 @@ def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: typ
     Returns:
       `[..]`, in nats.
     """
-    return _log_prob(spec, parameters, x).sum(_own_axes(spec))
+    return _likelihood(spec).log_prob(parameters, x)
 
 
 def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
@@ -95,13 +86,7 @@ def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
 
     Counts are those of an example whose total is the spec's library.
     """
-    if spec.likelihood == "bernoulli":
-        return jax.nn.sigmoid(parameters)
-    if spec.likelihood == "categorical":
-        return parameters.argmax(-1)
-    if spec.likelihood == "negative_binomial":
-        return spec.library * jnp.exp(parameters[..., 0])
-    return parameters
+    return _likelihood(spec).mean(parameters)
 
 
 def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Array) -> types.Array:
@@ -114,62 +99,13 @@ def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Arr
       key: of the draw.
       parameters: `[.., *parameter_shape]`, from `link`, as a model's `decode` returns them.
     """
-    match spec.likelihood:
-        case "gaussian":
-            return parameters + spec.scale * jax.random.normal(key, parameters.shape, parameters.dtype)
-        case "laplace":
-            return parameters + spec.scale * jax.random.laplace(key, parameters.shape, parameters.dtype)
-        case "bernoulli":
-            return jax.random.bernoulli(key, jax.nn.sigmoid(parameters)).astype(parameters.dtype)
-        case "categorical":
-            return jax.random.categorical(key, parameters)
-    rates, counts = jax.random.split(key)
-    dispersion = jnp.exp(parameters[..., 1])
-    rate = mean(spec, parameters) * jax.random.gamma(rates, dispersion) / dispersion
-    return jax.random.poisson(counts, rate).astype(parameters.dtype)
-
-
-def _own_axes(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
-    return tuple(range(-len(spec.shape), 0))
-
-
-def counts_log_prob(parameters: types.Array, library: types.Array, x: types.Array) -> types.Array:
-    """Returns the log density `[.., *shape]` of independent counts x, given parameters `[.., *shape, 2]` and a library `[.., 1 each]`.
-
-    TFP's stays exact for large dispersions, where differences of log gamma functions lose all digits.
-    """
-    from tensorflow_probability.substrates import jax as tfp
-
-    log_proportion, log_dispersion = parameters[..., 0], parameters[..., 1]
-    logits = jnp.log(library) + log_proportion - log_dispersion
-    counts = tfp.distributions.NegativeBinomial(jnp.exp(log_dispersion), logits=logits, require_integer_total_count=False)
-    return counts.log_prob(x)
-
-
-def _log_prob(spec: specs_lib.ModalitySpec, parameters: types.Array, x: types.Array) -> types.Array:
-    match spec.likelihood:
-        case "gaussian":
-            return _normal_log_prob(x, parameters, spec.scale)
-        case "laplace":
-            return laplace.logpdf(x, parameters, spec.scale)
-        case "negative_binomial":
-            x = x.astype(parameters.dtype)
-            return counts_log_prob(parameters, jnp.maximum(x.sum(_own_axes(spec), keepdims=True), 1), x)
-    import distrax
-
-    kind = {"bernoulli": distrax.Bernoulli, "categorical": distrax.Categorical}[spec.likelihood]
-    return kind(logits=parameters).log_prob(x)
-
-
-def _normal_log_prob(x: types.Array, loc: types.Array, scale: types.Array | float) -> types.Array:
-    """Returns the log density of each entry; JAX's own with a scale squares it, which in float32 leaves 0 of one below 1e-23."""
-    return norm.logpdf((x - loc) / scale) - jnp.log(scale)
+    return _likelihood(spec).sample(key, parameters)
 
 
 def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:
     """Returns the log density `[..]` at z `[.., D]`."""
     if gaussian.lower is None:
-        return _normal_log_prob(z, gaussian.loc, gaussian.scale).sum(-1)
+        return gaussian_likelihood.log_prob(z, gaussian.loc, gaussian.scale).sum(-1)
     import distrax
 
     factor = gaussian.scale[..., None] * (jnp.eye(z.shape[-1], dtype=z.dtype) + gaussian.lower)

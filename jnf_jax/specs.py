@@ -4,14 +4,26 @@ Data sets declare their modalities with it, models build their networks from it.
 """
 
 import dataclasses
+import importlib
 import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from jnf_jax import configs
 
 Likelihood = Literal["gaussian", "laplace", "bernoulli", "categorical", "negative_binomial"]
-LIKELIHOODS = ("gaussian", "laplace", "bernoulli", "categorical", "negative_binomial")
+Values = Literal["reals", "binary", "categories", "counts"]
+
+LIKELIHOODS: dict[Likelihood, Values] = {  # what each is a distribution of
+    "gaussian": "reals",
+    "laplace": "reals",
+    "bernoulli": "binary",
+    "categorical": "categories",
+    "negative_binomial": "counts",
+}
+VALUES: tuple[Values, ...] = get_args(Values)
 
 _BESIDE_THE_LAW = ("library", "layout", "unit", "labels", "mean", "deviation")
 
@@ -20,15 +32,15 @@ _BESIDE_THE_LAW = ("library", "layout", "unit", "labels", "mean", "deviation")
 class ModalitySpec:
     """One modality.
 
-    Integer data of a `gaussian` or `laplace` modality with a `support` is 8-bit: 0..255 stands for the support's two ends.
+    Integer data of a modality of reals with a `support` is 8-bit: 0..255 stands for the support's two ends.
 
     Attributes:
       shape: shape of one example, without the batch axis.
       likelihood: `gaussian` or `laplace` (real values), `bernoulli` (0 or 1), `categorical` (integers 0..num_categories-1),
-        `negative_binomial` (counts, of any integer or float type).
+        `negative_binomial` (counts, of any integer or float type), or the config of any file in `likelihoods/`, or of one's own.
       scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
-      num_categories: number of categories of a `categorical` modality.
+      num_categories: number of categories of a modality of categories.
       library: total count of an example that is generated, for a `negative_binomial` modality; for instance the mean over the training
         examples. The likelihood of an observed example takes the example's own total count.
       layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve;
@@ -40,7 +52,7 @@ class ModalitySpec:
     """
 
     shape: tuple[int, ...]
-    likelihood: Likelihood = "gaussian"
+    likelihood: Likelihood | configs.Component = "gaussian"
     scale: float = 1.0
     support: tuple[float, float] | None = None
     num_categories: int | None = None
@@ -64,19 +76,19 @@ class ModalitySpec:
                 object.__setattr__(self, name, tuple(map(_plain, values)))
         if self.labels is not None:
             object.__setattr__(self, "labels", tuple(self.labels))
-        if self.likelihood not in LIKELIHOODS:
-            raise ValueError(f"Expected a likelihood of {LIKELIHOODS}, got {self.likelihood!r}.")
+        object.__setattr__(self, "likelihood", _likelihood(self.likelihood))
         if not self.shape or any(not isinstance(n, int) or n < 1 for n in self.shape):
             raise ValueError(f"Expected a shape of one or more positive integers, got {self.shape}.")
         if not 0 < self.scale < math.inf:
             raise ValueError(f"Expected a positive, finite scale, got {self.scale}.")
-        if (self.likelihood == "categorical") != (self.num_categories is not None):
+        if (self.values == "categories") != (self.num_categories is not None):
             raise ValueError(
-                f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood}."
+                f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood_name}."
             )
-        if (self.likelihood == "negative_binomial") != (self.library is not None):
+        forbidden = self.library is not None and self.values != "counts"
+        if forbidden or (self.library is None and self.likelihood == "negative_binomial"):
             raise ValueError(
-                f"Expected a library for a negative_binomial modality and for no other, got {self.library} for {self.likelihood}."
+                f"Expected a library for a negative_binomial modality and for none but counts, got {self.library} for {self.likelihood_name}."
             )
         if self.library is not None and not self.library > 0:
             raise ValueError(f"Expected a positive library, got {self.library}.")
@@ -100,6 +112,23 @@ class ModalitySpec:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _BESIDE_THE_LAW}
 
     @property
+    def likelihood_name(self) -> str:
+        """The likelihood's name, for people: that of its file."""
+        return self.likelihood if isinstance(self.likelihood, str) else type(self.likelihood).__module__.rsplit(".", 1)[-1]
+
+    @property
+    def values(self) -> Values:
+        """What the likelihood is a distribution of."""
+        return LIKELIHOODS[self.likelihood] if isinstance(self.likelihood, str) else self.likelihood.values
+
+    @property
+    def likelihood_config(self) -> configs.Component:
+        """The likelihood's config, `likelihoods.base.Config`: where it has a name, that of the file of this name. It imports JAX."""
+        if isinstance(self.likelihood, str):
+            return importlib.import_module(f"jnf_jax.likelihoods.{self.likelihood}").Config()
+        return self.likelihood
+
+    @property
     def size(self) -> int:
         """Number of values in one example."""
         return math.prod(self.shape)
@@ -107,17 +136,26 @@ class ModalitySpec:
     @property
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of what a decoder returns for one example: locations, logits, or a proportion and a dispersion for each count."""
-        match self.likelihood:
-            case "categorical":
-                return (*self.shape, self.num_categories)
-            case "negative_binomial":
-                return (*self.shape, 2)
-        return self.shape
+        return self.likelihood_config.parameter_shape(self)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one example as an encoder sees it: categories are one-hot."""
         return self.shape if self.num_categories is None else (*self.shape, self.num_categories)
+
+
+def _likelihood(given: Any) -> Likelihood | configs.Component:
+    """Returns the name of a likelihood that has one, and the config of another.
+
+    Raises:
+      ValueError: if it is neither a known name nor the config of a likelihood.
+    """
+    if isinstance(given, str) and given in LIKELIHOODS:
+        return given
+    if not isinstance(given, configs.Component) or getattr(given, "values", None) not in VALUES:
+        raise ValueError(f"Expected a likelihood of {tuple(LIKELIHOODS)}, or the config of a likelihood, got {given!r}.")
+    package, _, name = type(given).__module__.rpartition(".")
+    return name if package == "jnf_jax.likelihoods" and name in LIKELIHOODS else given
 
 
 def _check_standardised(spec: ModalitySpec) -> None:
@@ -126,9 +164,9 @@ def _check_standardised(spec: ModalitySpec) -> None:
         raise ValueError(f"Expected a mean and a deviation for each entry, got {spec.mean} and {spec.deviation}.")
     if any(not isinstance(value, (int, float)) for values in given for value in values):
         raise ValueError(f"Expected numbers as mean and deviation, got {spec.mean} and {spec.deviation}.")
-    if given and (spec.likelihood not in ("gaussian", "laplace") or spec.support is not None):
+    if given and (spec.values != "reals" or spec.support is not None):
         raise ValueError(
-            f"Expected a mean for unbounded real values alone, got one for {spec.likelihood} with support {spec.support}."
+            f"Expected a mean for unbounded real values alone, got one for {spec.likelihood_name} with support {spec.support}."
         )
     if given and (len(given) < 2 or any(len(values) != spec.size for values in given)):
         sizes = [None if values is None else len(values) for values in (spec.mean, spec.deviation)]

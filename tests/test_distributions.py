@@ -6,6 +6,8 @@ import scipy.special
 import scipy.stats
 
 from jnf_jax import distributions, specs, types
+from jnf_jax.likelihoods import heteroscedastic, negative_binomial, zero_inflated
+from jnf_jax.networks import mlp
 
 DIM, NUM = 3, 40_000
 
@@ -79,7 +81,7 @@ def test_counts_of_a_library_sum_to_one_and_have_its_mean_and_variance():
     # the heavier tails are summed less far than float64 reaches
     few = np.flatnonzero(dispersion[0] > 0.05)
     assert len(few) > 1
-    log_prob = np.asarray(distributions.counts_log_prob(parameters[0], jnp.asarray(library), jnp.asarray(x)))[:, few]
+    log_prob = np.asarray(negative_binomial.log_prob(parameters[0], jnp.asarray(library), jnp.asarray(x)))[:, few]
     mass, mean = np.exp(log_prob), library * proportion[0, few]
     np.testing.assert_allclose(mass.sum(0), 1, rtol=1e-8)
     np.testing.assert_allclose((mass * x).sum(0), mean, rtol=1e-8)
@@ -113,6 +115,47 @@ def test_large_dispersions_are_exact_in_float32():
     np.testing.assert_allclose(distributions.log_likelihood(COUNTS, parameters, x), expected, rtol=1e-5)
 
 
+def test_counts_that_are_lost_have_the_density_of_scipy_at_their_own_total():
+    spec = specs.ModalitySpec(shape=(4,), likelihood=zero_inflated.Config(), library=50.0)
+    assert spec.parameter_shape == (4, 3)
+    parameters = distributions.link(spec, jax.random.normal(jax.random.key(0), (6, 4, 3)))
+    proportion, dispersion = np.exp(np.moveaxis(np.asarray(parameters[..., :2]), -1, 0))
+    lost = scipy.special.expit(np.asarray(parameters[..., 2]))
+    x = np.random.default_rng(0).poisson(1, (6, 4))
+    assert (x == 0).any()
+    counted = nbinom(x.sum(1, keepdims=True) * proportion, dispersion).pmf(x)
+    expected = np.log(lost * (x == 0) + (1 - lost) * counted).sum(1)
+    np.testing.assert_allclose(distributions.log_likelihood(spec, parameters, jnp.asarray(x)), expected, rtol=1e-10)
+    np.testing.assert_allclose(distributions.mean(spec, parameters), (1 - lost) * 50 * proportion, rtol=1e-10)
+    draws = draw_many(spec, jax.random.key(1), parameters, 20_000)
+    check_share(draws == 0, lost + (1 - lost) * nbinom(50 * proportion, dispersion).pmf(0))
+    check_share(draws == 2, (1 - lost) * nbinom(50 * proportion, dispersion).pmf(2))
+
+
+def test_lost_counts_need_a_library():
+    with pytest.raises(ValueError, match="a library for a zero-inflated modality, got None"):
+        distributions.link(specs.ModalitySpec(shape=(4,), likelihood=zero_inflated.Config()), jnp.zeros((1, 4, 3)))
+
+
+def test_a_learnt_scale_is_within_a_factor_of_the_specs():
+    spec = specs.ModalitySpec(shape=(3,), likelihood=heteroscedastic.Config(factor=4.0), scale=0.5)
+    raw = jnp.asarray([[[1.0, 0.0], [2.0, 0.7], [3.0, -0.7]], [[0.0, 1e4], [0.0, -1e4], [0.0, 0.0]]])
+    parameters = distributions.link(spec, raw)
+    scale = 0.5 * 4 ** np.tanh(np.asarray(raw[..., 1]) / np.log(4))
+    np.testing.assert_allclose(scale[1], [2, 0.125, 0.5])
+    x = np.random.default_rng(0).normal(size=(2, 3))
+    expected = scipy.stats.norm(np.asarray(raw[..., 0]), scale).logpdf(x).sum(1)
+    np.testing.assert_allclose(distributions.log_likelihood(spec, parameters, jnp.asarray(x)), expected, rtol=1e-10)
+    draws = draw_many(spec, jax.random.key(1), parameters, 20_000)
+    check_share(draws < np.asarray(raw[..., 0]) + scale, np.full((2, 3), scipy.stats.norm.cdf(1)))
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5, np.inf])
+def test_a_factor_is_above_one(factor):
+    with pytest.raises(ValueError, match="a finite factor above 1"):
+        heteroscedastic.Config(factor=factor)
+
+
 def test_encoders_see_log_counts():
     x = np.asarray([[0, 1, 9, 60_000]], np.uint16)
     np.testing.assert_allclose(distributions.network_input(COUNTS, x), np.log1p(x.astype(float)), rtol=1e-6)
@@ -121,8 +164,11 @@ def test_encoders_see_log_counts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"likelihood": "negative_binomial"}, "a library for a negative_binomial modality and for no other, got None"),
-        ({"library": 3.0}, "a library for a negative_binomial modality and for no other, got 3.0 for gaussian"),
+        ({"likelihood": "negative_binomial"}, "a library for a negative_binomial modality and for none but counts, got None"),
+        ({"library": 3.0}, "a library for a negative_binomial modality and for none but counts, got 3.0 for gaussian"),
+        ({"likelihood": "poisson"}, "a likelihood of .*'negative_binomial'.*, or the config of a likelihood, got 'poisson'"),
+        ({"likelihood": mlp.Config()}, "or the config of a likelihood, got Config"),
+        ({"likelihood": zero_inflated.Config(), "num_categories": 3}, "num_categories .* got 3 for zero_inflated"),
         ({"likelihood": "negative_binomial", "library": 0.0}, "a positive library, got 0.0"),
     ],
 )

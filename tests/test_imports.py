@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LAYERS = [
     ["specs", "types", "keys", "subsets", "configs", "cache", "compiling"],
     ["data"],
+    ["likelihoods"],
     ["distributions", "units"],
     ["objectives"],
     ["networks"],
@@ -29,7 +30,7 @@ OWNERS = {  # a package -> the files that alone may import it
     "safetensors": {"training/weights.py"},
     "huggingface_hub": {"training/hub.py"},
     "arviz": {"metrics/arviz.py"},
-    "distrax": {"distributions.py", "flows/coupling.py"},
+    "distrax": {"distributions.py", "flows/coupling.py", "likelihoods/bernoulli.py", "likelihoods/categorical.py"},
 }
 # a file with a Config is a model; what others share has none
 CONCRETE_MODELS = {p.stem for p in (ROOT / "jnf_jax/models").glob("*.py") if "class Config(" in p.read_text()}

@@ -159,7 +159,7 @@ def _filled(spec: specs_lib.ModalitySpec, x: np.ndarray, mask: np.ndarray) -> np
     low = spec.support[0] if spec.support is not None and np.issubdtype(x.dtype, np.floating) else 0
     x[~mask] = low
     if (
-        spec.likelihood == "categorical"
+        spec.values == "categories"
         and np.issubdtype(x.dtype, np.floating)
         and np.isfinite(x).all()
         and (x == np.floor(x)).all()

@@ -181,9 +181,9 @@ def _modality(
     if columns is not None and "labels" not in inferred and len(columns) > 1:
         inferred["labels"] = tuple(columns)
     spec = config.specs.get(name) or specs_lib.ModalitySpec(shape=x.shape[1:], **inferred)
-    if spec.likelihood in ("gaussian", "laplace"):
+    if spec.values == "reals":
         return (spec, x) if x.dtype == np.uint8 and spec.support else _real(config, name, spec, x, train)
-    if spec.likelihood == "categorical" and _whole(x[there]):
+    if spec.values == "categories" and _whole(x[there]):
         x = np.where(there.reshape(-1, *[1] * (x.ndim - 1)), x, 0).astype(np.int32)
     return spec, x
 

@@ -207,17 +207,17 @@ def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
         raise ValueError(f"Expected finite values for modality {name!r}, got {x[first]} at {first}.")
     low, high = float(x.min()), float(x.max())
-    match spec.likelihood:
-        case "categorical":
+    match spec.values:
+        case "categories":
             if not np.issubdtype(x.dtype, np.integer):
                 raise ValueError(f"Expected integer categories for modality {name!r}, got dtype {x.dtype}.")
             _check_range(name, low, high, 0, spec.num_categories - 1)
-        case "bernoulli":
+        case "binary":
             _check_range(name, low, high, 0, 1)
             if ((x != 0) & (x != 1)).any():
                 value = x[(x != 0) & (x != 1)][0]
                 raise ValueError(f"Expected 0 or 1 for the Bernoulli modality {name!r}, got {value}.")
-        case "negative_binomial":
+        case "counts":
             if low < 0 or (x != np.floor(x)).any():
                 value = x[(x < 0) | (x != np.floor(x))][0]
                 raise ValueError(f"Expected counts, whole numbers of 0 and more, for modality {name!r}, got {value}.")
@@ -231,7 +231,7 @@ def _check_real(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray, low: flo
             _check_range(name, low, high, *(float(np.asarray(end, x.dtype)) for end in spec.support))  # as precise as the data
     elif x.dtype != np.uint8 or spec.support is None:
         raise ValueError(
-            f"Expected floats (or uint8 with a support) for the {spec.likelihood} modality {name!r}, got dtype {x.dtype}."
+            f"Expected floats (or uint8 with a support) for the {spec.likelihood_name} modality {name!r}, got dtype {x.dtype}."
         )
 
 

@@ -12,7 +12,7 @@ KINDS = ("explained variance", "accuracy")
 
 def kind(spec: specs_lib.ModalitySpec) -> str:
     """Returns which of `KINDS` a modality has."""
-    return "accuracy" if spec.likelihood in ("categorical", "bernoulli") else "explained variance"
+    return "accuracy" if spec.values in ("categories", "binary") else "explained variance"
 
 
 def expected(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
@@ -27,6 +27,8 @@ def expected(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Arr
     """
     if spec.likelihood == "categorical":
         return jax.nn.softmax(parameters).mean(0)
+    if spec.values == "categories":
+        return jax.nn.one_hot(distributions.mean(spec, parameters), spec.num_categories).mean(0)
     return distributions.mean(spec, parameters).mean(0)
 
 
@@ -42,11 +44,11 @@ def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array
       predicted: `[B, ..]`, from `expected`.
       x: the examples `[B, *shape]`.
     """
-    if spec.likelihood == "categorical":
+    if spec.values == "categories":
         return float((np.asarray(predicted).argmax(-1) == np.asarray(x)).mean())
-    if spec.likelihood == "bernoulli":
+    if spec.values == "binary":
         return float(((np.asarray(predicted) > 0.5) == np.asarray(x)).mean())
-    if spec.likelihood == "negative_binomial":  # the likelihood tells how an example's own total is shared out
+    if spec.library is not None:  # the likelihood tells how an example's own total is shared out
         totals = np.asarray(x, np.float64).sum(tuple(range(1, np.ndim(x))), keepdims=True)
         predicted = np.log1p(np.asarray(predicted, np.float64) * totals / spec.library)
     x, predicted = (np.asarray(values, np.float64) for values in (distributions.network_input(spec, x), predicted))

@@ -1,0 +1,127 @@
+"""A likelihood of one's own is one file: its modality is read, trained, measured, predicted and shared as any other."""
+
+import dataclasses
+import importlib
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import evaluate, experiment, predict, sample, train
+from jnf_jax import ModalitySpec, distributions
+from jnf_jax.data import tables
+from jnf_jax.models import jnf
+from jnf_jax.networks import mlp
+from jnf_jax.training import fit, stages, weights
+
+FILE = '''
+"""Ordered categories: P(x <= k) = sigmoid(threshold_k - location)."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jnf_jax.likelihoods import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(base.Config):
+    values: ClassVar = "categories"
+
+    spacing: float = 1.0
+
+
+def build(config, spec):
+    middle = spec.num_categories / 2 - 1
+    ends = config.spacing * (jnp.arange(spec.num_categories - 1) - middle)
+
+    def log_probs(location):
+        below = jax.nn.sigmoid(ends - location[..., None])
+        below = jnp.concatenate([jnp.zeros_like(below[..., :1]), below, jnp.ones_like(below[..., :1])], axis=-1)
+        return jnp.log(jnp.diff(below) + 1e-12)
+
+    def log_prob(location, x):
+        return jnp.take_along_axis(log_probs(location), x[..., None], -1)[..., 0].sum(base.own_axes(spec))
+
+    return base.Likelihood(
+        link=lambda raw: raw,
+        log_prob=log_prob,
+        mean=lambda location: log_probs(location).argmax(-1),
+        sample=lambda key, location: jax.random.categorical(key, log_probs(location)),
+    )
+'''
+
+
+@pytest.fixture
+def ordinal(tmp_path, monkeypatch):
+    (tmp_path / "ordinal.py").write_text(FILE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("JNF_MODULES", "ordinal")
+    monkeypatch.delitem(sys.modules, "ordinal", raising=False)
+    module = importlib.import_module("ordinal")
+    monkeypatch.setitem(sys.modules, "ordinal", module)  # forgotten afterwards
+    return module
+
+
+def write_table(path, num=300):
+    rng = np.random.default_rng(0)
+    cause = rng.normal(size=num)
+    grade = np.array(["none", "mild", "severe"])[np.digitize(cause + 0.3 * rng.normal(size=num), [-0.5, 0.8])]
+    rows = [f"{c + 0.3 * rng.normal():.4f},{g}" for c, g in zip(cause, grade, strict=True)]
+    path.write_text("\n".join(["pressure,grade", *rows]))
+
+
+def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordinal, tmp_path, monkeypatch):
+    write_table(tmp_path / "patients.csv")
+    spec = ModalitySpec(shape=(1,), likelihood=ordinal.Config(spacing=2.0), num_categories=3, labels=("none", "mild", "severe"))
+    config = experiment.Config(
+        data=tables.Config(
+            path=str(tmp_path / "patients.csv"),
+            columns={"blood": ("pressure",), "state": ("grade",)},
+            specs={"state": spec},
+            scale=0.3,
+        ),
+        model=jnf.Config(latent_dim=2, network=mlp.Config(hidden=(16,))),
+        training=dict.fromkeys(("joint", "experts"), fit.Config(num_steps=400, batch_size=48, learning_rate=3e-3)),
+    )
+    run = tmp_path / "run"
+    with jax.enable_x64(False):
+        assert train.train(config, run) == 0
+        assert experiment.load(run) == config
+        model, _ = experiment.build(config)
+        assert model.specs["state"].parameter_shape == (1,)
+        params = stages.load(model, run)
+
+        for main, options in (
+            (
+                evaluate.main,
+                ["--num-observations", "40", "--num-samples", "4", "--num-likelihood", "10", "--num-importance", "10"],
+            ),
+            (predict.main, ["--observe", "blood", "--num-samples", "20", "--output", str(tmp_path / "values")]),
+            (sample.main, ["--observe", "blood", "--num-observations", "4"]),
+        ):
+            monkeypatch.setattr(sys, "argv", [main.__module__, "--workdir", str(run), *options])
+            assert main() == 0
+        found = json.loads((run / "evaluation.json").read_text())
+        assert found["prediction"]["by_subset"]["blood"]["state"] > 0.6  # the commonest grade is under a half
+
+        weights.save(tmp_path / "shared", params, config=config.model, specs=model.specs)
+        loaded, same = weights.load(tmp_path / "shared")
+        assert loaded.specs == model.specs
+        jax.tree.map(np.testing.assert_array_equal, same, params)
+
+        other = {**model.specs, "state": dataclasses.replace(spec, likelihood="categorical")}
+        with pytest.raises(ValueError, match=r"specs\.state\.likelihood"):
+            stages.load(jnf.build(config.model, other), tmp_path / "shared")
+
+
+def test_probabilities_of_ordered_categories_sum_to_one(ordinal):
+    spec = ModalitySpec(shape=(1,), likelihood=ordinal.Config(), num_categories=4)
+    location = jnp.asarray([[0.3], [-2.0]])
+    probabilities = [np.exp(distributions.log_likelihood(spec, location, jnp.full((2, 1), k))) for k in range(4)]
+    np.testing.assert_allclose(sum(probabilities), 1, rtol=1e-9)
