@@ -3,7 +3,7 @@
 config.json      every setting        environment.json   versions, devices, command line
 metrics.jsonl    training metrics     checkpoints/ params/   states and finished stages
 evaluation.json  what was measured    samples/ figures/      what to look at
-inference_gap.json  the same          taken.json             stages of another run
+inference_gap.json  the same          taken.json  start/     stages of another run, weights that training starts from
 """
 
 import contextlib
@@ -51,7 +51,7 @@ _TRAINED = ("checkpoints", "params")
 _MARKS = ("config.json", "environment.json")  # every run has them
 _MEASURED = ("evaluation", "evaluation_validation", "inference_gap")
 _CONTENT = (
-    *("checkpoints", "params", "failed", "metrics.jsonl", "taken.json", "product_gap", "samples", "figures"),
+    *("checkpoints", "params", "failed", "start", "metrics.jsonl", "taken.json", "product_gap", "samples", "figures"),
     *(f"{name}.{kind}{end}" for name in _MEASURED for kind in ("json", "parts.json") for end in ("", ".tmp", ".damaged")),
     *("loggers.json", "tensorboard", "wandb", "mlflow.db", "mlflow"),
     *("environment.json", "config.json"),  # its config marks the folder to the last

@@ -1,6 +1,6 @@
 """Trains all stages of an experiment.
 
-    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--init-from runs/other] [--log tensorboard] [any field of the config]
+    jnf-jax train polydigits/jnf --workdir runs/demo [--quick] [--finetune shared/a] [--log tensorboard] [any field of the config]
 
 The same command continues a run that was ended, bit for bit. SIGTERM and Ctrl-C end it with its state saved and exit code 130.
 """
@@ -40,6 +40,9 @@ def main() -> int:
     parser.add_argument("--watchdog", type=float, help="end the process where it does not move for so many seconds")
     parser.add_argument("--init-from", type=pathlib.Path, help="folder of a run whose finished stages are taken over")
     parser.add_argument("--init-stages", nargs="+", help="the stages to take over; the first one where not given")
+    parser.add_argument(
+        "--finetune", type=pathlib.Path, help="folder of shared weights, or of a run, that training starts from"
+    )
     parser.add_argument("--log", nargs="+", default=[], choices=list(loggers.LOGGERS), help="loggers, beside metrics.jsonl")
     cluster.add_flags(parser)
     arguments, overrides = parser.parse_known_args()
@@ -80,6 +83,7 @@ def main() -> int:
             arguments.workdir,
             overwrite=arguments.overwrite,
             taken=(arguments.init_from, arguments.init_stages) if arguments.init_from else None,
+            finetuned=arguments.finetune,
             stop=stop,
             policy=policy,
             minutes=arguments.checkpoint_minutes,
@@ -94,6 +98,7 @@ def train(
     *,
     overwrite: bool = False,
     taken: tuple[pathlib.Path, list[str] | None] | None = None,
+    finetuned: pathlib.Path | None = None,
     stop: stopping.Stop | None = None,
     policy: checkpoint.Policy | None = None,
     minutes: float | None = None,
@@ -106,7 +111,8 @@ def train(
       config: the experiment.
       workdir: folder of the run.
       overwrite: whether a run that is there is removed.
-      taken: another run's folder and the names of its stages to start from.
+      taken: another run's folder and the names of its stages to take over.
+      finetuned: folder of shared weights, or of another run, whose parameters training starts from; the run keeps them.
       stop: asked whether to stop; None: no signal is caught.
       policy: of checkpoints.
       minutes: between checkpoints; None: at every validation.
@@ -120,7 +126,10 @@ def train(
     stages.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
     begun_before = not overwrite and (workdir / "config.json").exists()
-    processes.from_first(lambda: _begin(config, model, data, key, workdir, overwrite=overwrite, taken=taken))
+    processes.from_first(
+        lambda: _begin(config, model, data, key, workdir, overwrite=overwrite, taken=taken, finetuned=finetuned)
+    )
+    start = _start_of(model, workdir, key)
     due = None if minutes is None else writers.Every(minutes)
 
     @functools.cache
@@ -145,6 +154,7 @@ def train(
                 data,
                 settings=config.training,
                 folder=workdir,
+                start=start,
                 mesh=mesh,
                 on_report=told.on_report,
                 on_validation=told.on_validation,
@@ -200,21 +210,67 @@ def _begin(
     *,
     overwrite: bool,
     taken: tuple[pathlib.Path, list[str] | None] | None,
+    finetuned: pathlib.Path | None,
 ) -> None:
-    """Writes what a run's folder holds before training: its config, and the stages that are taken over."""
+    """Writes what a run's folder holds before training: its config, what training starts from, and the stages that are taken over."""
     if taken is not None and not overwrite and not taken[0].exists() and _is_taken(model, *taken, workdir):
         taken = None  # all that is to be taken is here
     if taken is not None:
         if overwrite and taken[0].resolve() == workdir.resolve():
             raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
         _check_taken(config, model, data, *taken, None if overwrite else workdir)
+    start = None
+    if finetuned is not None and (overwrite or finetuned.exists() or _digests(_kept_start(workdir)) is None):
+        start = stages.started(model, _weights(finetuned))
+        if not overwrite:
+            _check_start(start, workdir)
     if overwrite:
         experiment.remove(workdir)
     else:
         stages.check_data(model, workdir, data)  # the config may name another place
     experiment.create(workdir, config)
+    if start is not None and _digests(kept := _kept_start(workdir)) is None:
+        kept.save(start, step=0)
+        kept.wait()
     if taken is not None:
         _take_over(model, key, *taken, workdir)
+
+
+def _weights(folder: pathlib.Path) -> types.Params:
+    """Returns the parameters of shared weights, or of a finished run; errors as of `weights.load` or `stages.load`."""
+    if weights.found(folder):
+        return weights.load(folder)[1]
+    return stages.load(experiment.build(experiment.load(folder))[0], folder)
+
+
+def _kept_start(workdir: pathlib.Path) -> checkpoint.Directory:
+    return checkpoint.Directory(workdir / "start")
+
+
+def _check_start(start: types.Params, workdir: pathlib.Path) -> None:
+    """Raises a ValueError where a run was begun from other parameters, or from none."""
+    kept = _kept_start(workdir)
+    if not kept.path.exists():
+        if any((workdir / name).is_dir() for name in ("checkpoints", "params")):
+            raise ValueError(
+                f"Expected --finetune at the first command of a run, got a run in {workdir} that was begun without: choose another --workdir."
+            )
+    elif _digests(kept) is not None and checkpoint.digest(kept.latest(start)) != checkpoint.digest(start):
+        raise ValueError(f"Expected the weights that the run in {workdir} began with, got others: choose another --workdir.")
+
+
+def _start_of(model: base.Model, workdir: pathlib.Path, key: types.Array) -> types.Params | None:
+    """Returns, in every process, the parameters that a run keeps as those it starts from; None where it starts from random ones.
+
+    Raises:
+      ValueError: if it keeps some, and they are damaged.
+    """
+    if not processes.from_first(lambda: _kept_start(workdir).path.exists()):
+        return None
+    like = stages.with_loss(model, model.init(keys.stream(key, "init")))
+    if (start := processes.shared(_kept_start(workdir)).latest(like)) is None:
+        raise ValueError(f"Expected whole weights in {workdir / 'start'}, got a part: name them by --finetune again.")
+    return start
 
 
 def _check_taken(
@@ -270,6 +326,7 @@ def _take_over(
 ) -> None:
     """Copies finished stages of another run, as far as they are not here already, and makes them those of this run's key."""
     taken = _stages(model, names)
+    start = stages.about_start(_start_of(model, workdir, key))
     files.write_json(workdir / "taken.json", {"from": str(other.resolve()), "stages": [stage.name for stage in taken]})
     for stage in taken:
         here = stages.finished(workdir, stage)
@@ -283,7 +340,7 @@ def _take_over(
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(other / "params" / stage.name, unfinished)
         shutil.rmtree(target, ignore_errors=True)  # what a killed process left
-        checkpoint.Directory(unfinished).adopt({"key": stages.key_words(key)})
+        checkpoint.Directory(unfinished).adopt({"key": stages.key_words(key), **start})
         unfinished.rename(target)
 
 

@@ -29,6 +29,7 @@ def train(
     *,
     settings: Mapping[str, fit.Config],
     folder: pathlib.Path | str | None = None,
+    start: types.Params | None = None,
     mesh: Mesh | None = None,
     on_report: Callable[[fit.Report], None] = lambda report: None,
     on_validation: Callable[[fit.Report, types.Params], None] = lambda report, params: None,
@@ -47,6 +48,8 @@ def train(
       data: with the splits `train` and `validation`.
       settings: stage -> how it is trained.
       folder: where checkpoints and finished stages are kept and found; None keeps nothing. Of several processes the first uses it.
+      start: what training starts from, as `load` or `weights.load` returned it: the parameters of a model of the same shapes, or some entries of
+        them. What a stage fits without a loss is fitted anew. None: `model.init`.
       mesh: devices; all of them where None.
       on_report: called after each compiled call.
       on_validation: called after each validation, with all parameters as they are then.
@@ -62,8 +65,8 @@ def train(
       params, and whether every stage ran to its end.
 
     Raises:
-      ValueError: as `check`; if what the folder holds belongs to another model, other data, other settings, another key or other weights of
-        the stages before.
+      ValueError: as `check`; if what the folder holds belongs to another model, other data, other settings, another key, another start or
+        other weights of the stages before; if `start` has other shapes.
       files.DamagedError: if something there is damaged and the policy is strict.
       checkpoint.SaveError: if the last state or a finished stage could not be written.
       fit.NonFiniteError: as `fit.fit`; the weights before that step are in the folder's `failed`.
@@ -71,8 +74,12 @@ def train(
     check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
     params = model.init(keys.stream(key, "init"))
+    start = None if start is None else started(model, start)
+    given = frozenset(start or {})
+    params |= start or {}
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
-    seen = {} if folder is None else _about_data(data)
+    seen = {} if folder is None else _about_data(data) | about_start(start)
+    del start  # its memory is that of params, as long as they are
     common = {
         "mesh": mesh,
         "on_report": on_report,
@@ -84,7 +91,7 @@ def train(
     for stage in model.stages:
         about = None if folder is None else about_stage(model, stage, key, settings, digests) | seen
         options = {"policy": policy, "about": about, "on_trouble": on_trouble}
-        done = states = None
+        done = states = newest = None
         passed_over: list[str] = []
         if folder is not None:
             done = processes.shared(checkpoint.Directory(folder / "params" / stage.name, **options))
@@ -95,10 +102,10 @@ def train(
                 digests[stage.name] = checkpoint.digest(best)
                 continue
             states = processes.shared(checkpoint.Directory(folder / "checkpoints" / stage.name, **options))
-            start, lines = _whole(states, states.newest)
+            newest, lines = _whole(states, states.newest)
             passed_over += lines
-        on_resume(stage.name, (start or 0) if states else 0, passed_over)
-        if stage.begin is not None:
+        on_resume(stage.name, newest or 0, passed_over)
+        if stage.begin is not None and not given.issuperset(stage.trainable):
             params = stage.begin(params)
         if stage.solve is not None:
             batches = [data[split].batch() for split in ("train", "validation")]
@@ -173,6 +180,36 @@ def _about_model(model: base.Model, stage: base.Stage) -> dict[str, Any]:
 
 def _about_data(data: Mapping[str, source.Source]) -> dict[str, Any]:
     return {f"data.{split}": data[split].summary() for split in source.SPLITS if split in data}
+
+
+def about_start(start: types.Params | None) -> dict[str, Any]:
+    """Returns what stages that were trained from `started` belong to beside the rest, as JSON values."""
+    return {"start": None if start is None else checkpoint.digest(start)}
+
+
+def started(model: base.Model, start: types.Params) -> types.Params:
+    """Returns what training takes of parameters that it is to start from: all that has a loss.
+
+    Raises:
+      ValueError: if they are no mapping or have an entry that the model has not, or a leaf of another shape or type; the first one is named.
+    """
+    like = jax.eval_shape(model.init, jax.random.key(0))
+    if not isinstance(start, Mapping) or not set(start) <= set(like):
+        got = sorted(start) if isinstance(start, Mapping) else type(start).__name__
+        raise ValueError(f"Expected a start of some of the model's entries {list(like)}, got {got}.")
+    taken = with_loss(model, start)
+    form = lambda tree: {
+        jax.tree_util.keystr(path, simple=True, separator="/"): [list(leaf.shape), str(leaf.dtype)]
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    checkpoint.check_leaves(form(taken), form({name: like[name] for name in taken}), "what training starts from")
+    return taken
+
+
+def with_loss(model: base.Model, params: types.Params) -> types.Params:
+    """Returns those entries that a stage with a loss trains."""
+    names = {name for stage in model.stages if stage.loss is not None for name in stage.trainable}
+    return {name: params[name] for name in sorted(names & set(params))}
 
 
 def key_words(key: types.Array) -> list[int]:
