@@ -260,7 +260,7 @@ def load(workdir: pathlib.Path) -> Config:
     """Returns the config of a run.
 
     Raises:
-      ValueError: if there is no run in the folder, or its config.json is damaged.
+      ValueError: if there is no run in the folder, its config.json is damaged, or names a component that is not trusted or not there.
     """
     path = workdir / "config.json"
     if not _present(path):
@@ -269,6 +269,8 @@ def load(workdir: pathlib.Path) -> Config:
         value = files.read_json(path)
         if not isinstance(config := configs.from_json(value), Config):
             raise ValueError(f"{path} holds no experiment")
+    except configs.ForeignError as error:
+        raise ValueError(f"{error} It is in {path}.") from error
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RecursionError) as error:
         raise ValueError(f"Expected the config of a run in {path}, got a damaged file: {error}.") from error
     if _recorded_sum(workdir) not in (None, _sum(value)):

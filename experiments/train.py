@@ -181,7 +181,7 @@ def _far_from_zero(data: source.Source) -> list[str]:
     lines = []
     for name, moments in data.summary().items():
         spec = data.specs.get(name)
-        if spec is None or spec.values != "reals" or spec.support is not None:
+        if spec is None or not spec.may_be_standardised:
             continue
         if abs(moments.get("mean", 0)) + moments.get("deviation", 0) > _FAR:
             lines.append(

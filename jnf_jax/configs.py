@@ -29,6 +29,10 @@ class Component:
             check_type(f"{type(self).__module__}.{field.name}", getattr(self, field.name), hints[field.name])
 
 
+class ForeignError(ValueError):
+    """A config belongs to a module that is not trusted, or not there."""
+
+
 def build(config: Component, *args, **kwargs):
     """Returns `build(config, ..)` of the module that defines `type(config)`.
 
@@ -66,6 +70,14 @@ def trusted() -> tuple[str, ...]:
     return ("jnf_jax", "experiments", *filter(None, map(str.strip, os.environ.get("JNF_MODULES", "").split(","))))
 
 
+def foreign(value: Any) -> tuple[str, ...]:
+    """Returns the top-level packages of others that the types of JSON values belong to."""
+    if isinstance(value, dict):
+        own = {str(value["type"]).split(".")[0].split(":")[0]} if isinstance(value.get("type"), str) else set()
+        return tuple(sorted((own - {"jnf_jax", "experiments"}).union(*map(foreign, value.values()))))
+    return tuple(sorted(set().union(*map(foreign, value)))) if isinstance(value, (list, tuple)) else ()
+
+
 def from_json(value: Any, *, modules: tuple[str, ...] | None = None) -> Any:
     """Returns the config that `to_json` wrote.
 
@@ -74,7 +86,8 @@ def from_json(value: Any, *, modules: tuple[str, ...] | None = None) -> Any:
       modules: top-level packages whose dataclasses may be built, None: `trusted()`; nothing else is imported.
 
     Raises:
-      ValueError: if a type lies outside `modules`, is no dataclass, or a field is unknown or of the wrong type.
+      ForeignError: if a type lies outside `modules`, or its module is not there.
+      ValueError: if a type is no dataclass, or a field is unknown or of the wrong type.
     """
     modules = trusted() if modules is None else modules
     if isinstance(value, list):
@@ -122,14 +135,14 @@ def _fits(value: Any, annotation: Any) -> bool:
 def _config_class(name: str, modules: tuple[str, ...]) -> type:
     module_name, _, qualname = str(name).partition(":")
     if module_name.split(".")[0] not in modules:
-        raise ValueError(
+        raise ForeignError(
             f"Expected a config of a module in {modules}, got {name!r}: put a component of your own into a module of its own, and name that "
             "in the environment variable JNF_MODULES."
         )
     try:
         cls = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ValueError(f"Expected a config of a module that is installed, got {name!r}: {error}.") from error
+        raise ForeignError(f"Expected a config of a module that is installed, got {name!r}: {error}.") from error
     for part in qualname.split("."):
         cls = getattr(cls, part, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):

@@ -59,7 +59,12 @@ def network_input(spec: specs_lib.ModalitySpec, x: types.Array) -> types.Array:
 
 
 def _likelihood(spec: specs_lib.ModalitySpec) -> base.Likelihood:
-    return configs.build(spec.likelihood_config, spec)
+    found = configs.build(spec.likelihood_config, spec)
+    if (spec.values == "categories") != (found.probabilities is not None):
+        raise ValueError(
+            f"Expected probabilities of a likelihood of categories and of no other, got others of {spec.likelihood_name}."
+        )
+    return found
 
 
 def link(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
@@ -100,6 +105,11 @@ def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Arr
       parameters: `[.., *parameter_shape]`, from `link`, as a model's `decode` returns them.
     """
     return _likelihood(spec).sample(key, parameters)
+
+
+def probabilities(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
+    """Returns the probability of each category `[.., *shape, num_categories]` of a modality of categories."""
+    return _likelihood(spec).probabilities(parameters)
 
 
 def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:

@@ -41,8 +41,8 @@ class ModalitySpec:
       scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
       num_categories: number of categories of a modality of categories.
-      library: total count of an example that is generated, for a `negative_binomial` modality; for instance the mean over the training
-        examples. The likelihood of an observed example takes the example's own total count.
+      library: total count of an example that is generated, for a likelihood of counts given their total, as `negative_binomial`; for instance
+        the mean over the training examples. The likelihood of an observed example takes the example's own total count.
       layout: how people look at it: `grid`, an image or values in rows; `path`, a vector x, y, x, y, .. of points of a curve;
         `spectrogram`, frames by bands, in false colours, time to the right and the first band at the bottom.
       unit: of the values, as pictures name it: `mmol/l`.
@@ -85,13 +85,16 @@ class ModalitySpec:
             raise ValueError(
                 f"Expected num_categories for a categorical modality and for no other, got {self.num_categories} for {self.likelihood_name}."
             )
-        forbidden = self.library is not None and self.values != "counts"
-        if forbidden or (self.library is None and self.likelihood == "negative_binomial"):
+        if self.given_total != (self.library is not None):
             raise ValueError(
-                f"Expected a library for a negative_binomial modality and for none but counts, got {self.library} for {self.likelihood_name}."
+                f"Expected a library for a modality of counts given their total and for no other, got {self.library} for {self.likelihood_name}."
             )
         if self.library is not None and not self.library > 0:
             raise ValueError(f"Expected a positive library, got {self.library}.")
+        if self.given_total and self.size < 2:
+            raise ValueError(
+                f"Expected two or more counts, among which {self.likelihood_name} shares out their total, got one."
+            )
         if not _fits_layout(self.layout, self.shape):
             raise ValueError(
                 f"Expected a layout 'grid', 'path' of a vector of pairs, or 'spectrogram' of frames by bands, "
@@ -120,6 +123,16 @@ class ModalitySpec:
     def values(self) -> Values:
         """What the likelihood is a distribution of."""
         return LIKELIHOODS[self.likelihood] if isinstance(self.likelihood, str) else self.likelihood.values
+
+    @property
+    def given_total(self) -> bool:
+        """Whether the likelihood is of counts given their total."""
+        return self.likelihood == "negative_binomial" or getattr(self.likelihood, "given_total", False)
+
+    @property
+    def may_be_standardised(self) -> bool:
+        """Whether a reader may shift and scale the values."""
+        return self.values == "reals" and self.support is None and getattr(self.likelihood, "standardised", True)
 
     @property
     def likelihood_config(self) -> configs.Component:
@@ -164,7 +177,7 @@ def _check_standardised(spec: ModalitySpec) -> None:
         raise ValueError(f"Expected a mean and a deviation for each entry, got {spec.mean} and {spec.deviation}.")
     if any(not isinstance(value, (int, float)) for values in given for value in values):
         raise ValueError(f"Expected numbers as mean and deviation, got {spec.mean} and {spec.deviation}.")
-    if given and (spec.values != "reals" or spec.support is not None):
+    if given and not spec.may_be_standardised:
         raise ValueError(
             f"Expected a mean for unbounded real values alone, got one for {spec.likelihood_name} with support {spec.support}."
         )

@@ -118,23 +118,21 @@ def test_large_dispersions_are_exact_in_float32():
 def test_counts_that_are_lost_have_the_density_of_scipy_at_their_own_total():
     spec = specs.ModalitySpec(shape=(4,), likelihood=zero_inflated.Config(), library=50.0)
     assert spec.parameter_shape == (4, 3)
-    parameters = distributions.link(spec, jax.random.normal(jax.random.key(0), (6, 4, 3)))
-    proportion, dispersion = np.exp(np.moveaxis(np.asarray(parameters[..., :2]), -1, 0))
-    lost = scipy.special.expit(np.asarray(parameters[..., 2]))
+    raw = np.asarray(jax.random.normal(jax.random.key(0), (6, 4, 3)))
+    parameters = distributions.link(spec, jnp.asarray(raw))
+    share, dispersion = scipy.special.softmax(raw[..., 0], axis=1), np.exp(10 * np.tanh(raw[..., 1] / 10))
+    lost = scipy.special.expit(10 * np.tanh(raw[..., 2] / 10))
+    share /= (share * (1 - lost)).sum(1, keepdims=True)  # what is left of a total is the total
     x = np.random.default_rng(0).poisson(1, (6, 4))
     assert (x == 0).any()
-    counted = nbinom(x.sum(1, keepdims=True) * proportion, dispersion).pmf(x)
+    counted = nbinom(x.sum(1, keepdims=True) * share, dispersion).pmf(x)
     expected = np.log(lost * (x == 0) + (1 - lost) * counted).sum(1)
     np.testing.assert_allclose(distributions.log_likelihood(spec, parameters, jnp.asarray(x)), expected, rtol=1e-10)
-    np.testing.assert_allclose(distributions.mean(spec, parameters), (1 - lost) * 50 * proportion, rtol=1e-10)
+    np.testing.assert_allclose(distributions.mean(spec, parameters), (1 - lost) * 50 * share, rtol=1e-10)
+    np.testing.assert_allclose(distributions.mean(spec, parameters).sum(1), 50, rtol=1e-10)
     draws = draw_many(spec, jax.random.key(1), parameters, 20_000)
-    check_share(draws == 0, lost + (1 - lost) * nbinom(50 * proportion, dispersion).pmf(0))
-    check_share(draws == 2, (1 - lost) * nbinom(50 * proportion, dispersion).pmf(2))
-
-
-def test_lost_counts_need_a_library():
-    with pytest.raises(ValueError, match="a library for a zero-inflated modality, got None"):
-        distributions.link(specs.ModalitySpec(shape=(4,), likelihood=zero_inflated.Config()), jnp.zeros((1, 4, 3)))
+    check_share(draws == 0, lost + (1 - lost) * nbinom(50 * share, dispersion).pmf(0))
+    check_share(draws == 2, (1 - lost) * nbinom(50 * share, dispersion).pmf(2))
 
 
 def test_a_learnt_scale_is_within_a_factor_of_the_specs():
@@ -164,17 +162,25 @@ def test_encoders_see_log_counts():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"likelihood": "negative_binomial"}, "a library for a negative_binomial modality and for none but counts, got None"),
-        ({"library": 3.0}, "a library for a negative_binomial modality and for none but counts, got 3.0 for gaussian"),
+        (
+            {"likelihood": "negative_binomial"},
+            "a library for a modality of counts given their total and for no other, got None",
+        ),
+        ({"library": 3.0}, "a library for a modality of counts given their total and for no other, got 3.0 for gaussian"),
         ({"likelihood": "poisson"}, "a likelihood of .*'negative_binomial'.*, or the config of a likelihood, got 'poisson'"),
         ({"likelihood": mlp.Config()}, "or the config of a likelihood, got Config"),
         ({"likelihood": zero_inflated.Config(), "num_categories": 3}, "num_categories .* got 3 for zero_inflated"),
+        ({"likelihood": zero_inflated.Config()}, "a library for a modality of counts .*, got None for zero_inflated"),
+        (
+            {"likelihood": "negative_binomial", "library": 3.0, "shape": (1,)},
+            "two or more counts, among which negative_binomial shares",
+        ),
         ({"likelihood": "negative_binomial", "library": 0.0}, "a positive library, got 0.0"),
     ],
 )
 def test_a_library_belongs_to_counts(options, message):
     with pytest.raises(ValueError, match=message):
-        specs.ModalitySpec(shape=(4,), **options)
+        specs.ModalitySpec(**{"shape": (4,), **options})
 
 
 @pytest.mark.parametrize("shape", [3, (), (0,), (2.0,)])

@@ -226,7 +226,7 @@ def _real(
     config: Options, name: str, spec: specs_lib.ModalitySpec, x: np.ndarray, train: np.ndarray
 ) -> tuple[specs_lib.ModalitySpec, np.ndarray]:
     """Returns the spec and the values of a real modality, standardised where the reader does so."""
-    if not config.standardise or spec.support is not None:
+    if not config.standardise or not spec.may_be_standardised:
         if spec.mean is not None:
             raise ValueError(f"Expected no mean in the spec of {name!r}, whose values are not standardised, got one.")
         return spec, x.astype(np.float32)

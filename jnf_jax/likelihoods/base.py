@@ -21,9 +21,14 @@ class Config(configs.Component):
 
     Attributes:
       values: what it is a distribution of, one of `specs.VALUES`; data are checked, standardised, given to encoders and drawn accordingly.
+      standardised: of reals, whether readers may shift and scale them; not where values must be positive, for instance.
+      given_total: of counts, whether it says how an example's total is shared out; it then needs the spec's `library`, the total of what is
+        generated.
     """
 
     values: ClassVar[specs_lib.Values] = "reals"
+    standardised: ClassVar[bool] = True
+    given_total: ClassVar[bool] = False
 
     def parameter_shape(self, spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
         """Returns the shape of what a decoder returns for one example: here one number for each value."""
@@ -39,12 +44,14 @@ class Likelihood:
       log_prob: (parameters, x `[.., *shape]`) -> log p(x | parameters) `[..]` in nats, normalised; leading axes broadcast.
       mean: parameters -> the mean `[.., *shape]`; the most probable one of categories.
       sample: (key, parameters) -> a draw `[.., *shape]`.
+      probabilities: of categories alone, parameters -> the probability of each `[.., *shape, num_categories]`.
     """
 
     link: Callable[[types.Array], types.Array]
     log_prob: Callable[[types.Array, types.Array], types.Array]
     mean: Callable[[types.Array], types.Array]
     sample: Callable[[types.Array, types.Array], types.Array]
+    probabilities: Callable[[types.Array], types.Array] | None = None
 
 
 def own_axes(spec: specs_lib.ModalitySpec) -> tuple[int, ...]:

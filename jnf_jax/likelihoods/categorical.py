@@ -34,4 +34,5 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Likelihood:
         log_prob=log_prob,
         mean=lambda logits: logits.argmax(-1),
         sample=jax.random.categorical,
+        probabilities=jax.nn.softmax,
     )

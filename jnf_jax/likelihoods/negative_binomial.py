@@ -24,6 +24,7 @@ class Config(base.Config):
     """Independent counts, given their total; there is nothing to set."""
 
     values: ClassVar[specs_lib.Values] = "counts"
+    given_total: ClassVar[bool] = True
 
     def parameter_shape(self, spec: specs_lib.ModalitySpec) -> tuple[int, ...]:
         """Returns the shape of a log proportion and a log dispersion for each count."""

@@ -1,7 +1,6 @@
 """How well draws given some modalities predict the values of another one: of reals and counts the share of the variance that their mean
 explains, of categories and of 0 and 1 how often the most probable one is right. It needs no labels."""
 
-import jax
 import numpy as np
 
 from jnf_jax import distributions, types
@@ -25,17 +24,15 @@ def expected(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Arr
     Returns:
       Means of reals and counts and probabilities of 1 `[B, *shape]`, probabilities of categories `[B, *shape, K]`.
     """
-    if spec.likelihood == "categorical":
-        return jax.nn.softmax(parameters).mean(0)
     if spec.values == "categories":
-        return jax.nn.one_hot(distributions.mean(spec, parameters), spec.num_categories).mean(0)
+        return distributions.probabilities(spec, parameters).mean(0)
     return distributions.mean(spec, parameters).mean(0)
 
 
 def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array) -> float:
     """Returns the explained variance 1 - sum (x - predicted)^2 / sum (x - mean x)^2 over all entries, or the accuracy over all entries.
 
-    Counts are compared as encoders see them, log(1 + x), with the predicted ones scaled to the example's total.
+    Counts are compared as encoders see them, log(1 + x); those of a likelihood given their total with the predicted ones scaled to it.
 
     NaN where the examples do not vary.
 
@@ -48,9 +45,11 @@ def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array
         return float((np.asarray(predicted).argmax(-1) == np.asarray(x)).mean())
     if spec.values == "binary":
         return float(((np.asarray(predicted) > 0.5) == np.asarray(x)).mean())
-    if spec.library is not None:  # the likelihood tells how an example's own total is shared out
-        totals = np.asarray(x, np.float64).sum(tuple(range(1, np.ndim(x))), keepdims=True)
-        predicted = np.log1p(np.asarray(predicted, np.float64) * totals / spec.library)
-    x, predicted = (np.asarray(values, np.float64) for values in (distributions.network_input(spec, x), predicted))
+    predicted = np.asarray(predicted, np.float64)
+    if spec.given_total:  # the likelihood tells how an example's own total is shared out
+        predicted = predicted * np.asarray(x, np.float64).sum(tuple(range(1, np.ndim(x))), keepdims=True) / spec.library
+    if spec.values == "counts":
+        predicted = np.log1p(predicted)
+    x = np.asarray(distributions.network_input(spec, x), np.float64)
     total = ((x - x.mean(0)) ** 2).sum()
     return float(1 - ((x - predicted) ** 2).sum() / total) if total > 0 else float("nan")

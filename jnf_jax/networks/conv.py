@@ -38,20 +38,21 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings, or there are no such kernels.
     """
-    for shape in (spec.input_shape, spec.parameter_shape):  # counts have two parameters each
-        convolution.check_image(shape, len(config.channels))
+    convolution.check_image(spec.shape, len(config.channels))
     if config.kernel not in (3, 4):
         raise ValueError(f"Expected a kernel of 3 or 4 pixels, got {config.kernel}.")
     common = {"kernel": config.kernel, "activation": config.activation}
     channels = config.channels[::-1]
     return base.Networks(
         encoder=Encoder(channels=config.channels, hidden=config.hidden, **common),
-        decoder=Decoder(channels=channels, hidden=config.decoder_hidden, shape=spec.parameter_shape, **common),
+        decoder=Decoder(
+            channels=channels, hidden=config.decoder_hidden, shape=convolution.as_image(spec.parameter_shape), **common
+        ),
     )
 
 
 class Encoder(nn.Module):
-    """`[B, H, W, C]` to `[B, hidden]`, or the last image's values where `hidden` is None."""
+    """`[B, H, W, ..]` to `[B, hidden]`, or the last image's values where `hidden` is None; all axes behind the width are channels."""
 
     channels: tuple[int, ...]
     hidden: int | None
@@ -61,6 +62,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, x: types.Array) -> types.Array:
         act = activations.activation(self.activation)
+        x = x.reshape(x.shape[0], *convolution.as_image(x.shape[1:]))
         for features in self.channels:
             x = act(convolution.Halve(features, self.kernel)(x))
         x = x.reshape(x.shape[0], -1)

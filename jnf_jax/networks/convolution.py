@@ -6,6 +6,8 @@ are written out: patches times a matrix on the way down, a matrix and a sum of o
 gradient (2 cores, batch 128, 14x14x32 to 7x7x64, forward and backward: 337 ms by `lax.conv`, 5 ms by these).
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -203,6 +205,11 @@ def halvings(size: int, count: int) -> list[int]:
     for _ in range(count):
         sizes.append(-(-sizes[-1] // 2))
     return sizes
+
+
+def as_image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Returns (H, W, channels) of the shape of an image's values or parameters: one-hot categories and several parameters are channels too."""
+    return (*shape[:2], math.prod(shape[2:]))
 
 
 def check_image(shape: tuple[int, ...], num_halvings: int) -> None:

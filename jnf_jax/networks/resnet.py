@@ -45,9 +45,10 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings.
     """
-    for shape in (spec.input_shape, spec.parameter_shape):  # counts have two parameters each
-        convolution.check_image(shape, config.num_levels)
-    return base.Networks(encoder=Encoder(config=config), decoder=Decoder(config=config, shape=spec.parameter_shape))
+    convolution.check_image(spec.shape, config.num_levels)
+    return base.Networks(
+        encoder=Encoder(config=config), decoder=Decoder(config=config, shape=convolution.as_image(spec.parameter_shape))
+    )
 
 
 class Block(nn.Module):
@@ -67,14 +68,14 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`[B, H, W, C]` to `[B, F]`."""
+    """`[B, H, W, ..]` to `[B, F]`; all axes behind the width are channels."""
 
     config: Config
 
     @nn.compact
     def __call__(self, x: types.Array) -> types.Array:
         channels = self.config.level_channels
-        x = nn.Conv(channels[0], (3, 3))(x)
+        x = nn.Conv(channels[0], (3, 3))(x.reshape(x.shape[0], *convolution.as_image(x.shape[1:])))
         for features in channels[1:]:
             for _ in range(self.config.blocks_per_level):
                 x = Block(features, self.config.activation)(x)

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluate, experiment, predict, sample, train
+from experiments import evaluate, experiment, export, predict, sample, train
 from jnf_jax import ModalitySpec, distributions
 from jnf_jax.data import tables
+from jnf_jax.likelihoods import base
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
 from jnf_jax.training import fit, stages, weights
@@ -53,6 +54,7 @@ def build(config, spec):
         log_prob=log_prob,
         mean=lambda location: log_probs(location).argmax(-1),
         sample=lambda key, location: jax.random.categorical(key, log_probs(location)),
+        probabilities=lambda location: jnp.exp(log_probs(location)),
     )
 '''
 
@@ -110,7 +112,8 @@ def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordin
         found = json.loads((run / "evaluation.json").read_text())
         assert found["prediction"]["by_subset"]["blood"]["state"] > 0.6  # the commonest grade is under a half
 
-        weights.save(tmp_path / "shared", params, config=config.model, specs=model.specs)
+        export.export(run, tmp_path / "shared")
+        assert "`JNF_MODULES=ordinal`" in (tmp_path / "shared" / "README.md").read_text()
         loaded, same = weights.load(tmp_path / "shared")
         assert loaded.specs == model.specs
         jax.tree.map(np.testing.assert_array_equal, same, params)
@@ -118,6 +121,9 @@ def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordin
         other = {**model.specs, "state": dataclasses.replace(spec, likelihood="categorical")}
         with pytest.raises(ValueError, match=r"specs\.state\.likelihood"):
             stages.load(jnf.build(config.model, other), tmp_path / "shared")
+        monkeypatch.delenv("JNF_MODULES")
+        with pytest.raises(ValueError, match=r"environment variable JNF_MODULES\. It is in .*config\.json"):
+            experiment.load(run)
 
 
 def test_probabilities_of_ordered_categories_sum_to_one(ordinal):
@@ -125,3 +131,22 @@ def test_probabilities_of_ordered_categories_sum_to_one(ordinal):
     location = jnp.asarray([[0.3], [-2.0]])
     probabilities = [np.exp(distributions.log_likelihood(spec, location, jnp.full((2, 1), k))) for k in range(4)]
     np.testing.assert_allclose(sum(probabilities), 1, rtol=1e-9)
+
+
+class Positive(base.Config):
+    standardised = False
+
+
+def test_values_that_must_not_be_shifted_are_left_as_they_are(tmp_path):
+    write_table(tmp_path / "patients.csv")
+    text = (tmp_path / "patients.csv").read_text().splitlines()
+    rows = [f"{np.exp(float(row.split(',')[0])):.4f},{row.split(',')[1]}" for row in text[1:]]
+    (tmp_path / "patients.csv").write_text("\n".join([text[0], *rows]))
+    columns = {"blood": ("pressure",), "state": ("grade",)}
+    for likelihood, standardised in (("gaussian", True), (Positive(), False)):
+        given = {"blood": ModalitySpec(shape=(1,), likelihood=likelihood)}
+        found = tables.build(tables.Config(path=str(tmp_path / "patients.csv"), columns=columns, specs=given), "train")
+        assert (found.specs["blood"].mean is not None) == standardised
+        assert (found.arrays["blood"].min() < 0) == standardised
+    with pytest.raises(ValueError, match="a mean for unbounded real values alone, got one for test_own_likelihood"):
+        ModalitySpec(shape=(1,), likelihood=Positive(), mean=(0.0,), deviation=(1.0,))

@@ -1,5 +1,7 @@
 """What every likelihood obeys."""
 
+import contextlib
+import dataclasses
 import json
 
 import discover
@@ -17,26 +19,24 @@ FIELDS = {
     "reals": ({"scale": 0.3}, {"scale": 0.3, "support": (-1.0, 3.0)}),
     "binary": ({},),
     "categories": ({"num_categories": 4},),
+    "counts": ({},),
 }
 
 
-def examples():
-    """A spec of each likelihood, for each form that its values may have."""
+def examples(shape):
+    """A spec of each likelihood, for each form that its values may have; one with a support alone, for instance, refuses the other."""
     for module in discover.modules("likelihoods"):
-        for fields in FIELDS.get(module.Config.values) or [{"library": 50.0} if takes_totals(module.Config()) else {}]:
-            yield specs.ModalitySpec(shape=SHAPE, likelihood=module.Config(), **fields)
+        config, made = module.Config(), []
+        for fields in FIELDS[config.values]:
+            library = {"library": 50.0} if config.given_total else {}
+            spec = specs.ModalitySpec(shape=shape, likelihood=config, **fields, **library)
+            with contextlib.suppress(ValueError):
+                made.append((configs.build(config, spec), spec)[1])
+        assert made, f"Expected a form of {module.__name__} that can be built, got none."
+        yield from made
 
 
-def takes_totals(config):
-    """Whether it refuses a spec without a library."""
-    try:
-        distributions.mean(specs.ModalitySpec(shape=(1,), likelihood=config), jnp.zeros((1, 9)))
-    except ValueError as error:
-        return "a library" in str(error)
-    return False
-
-
-SPECS = list(examples())
+SPECS = list(examples(SHAPE))
 LABELS = [f"{spec.likelihood_name}{' with a support' if spec.support else ''}" for spec in SPECS]
 
 
@@ -94,26 +94,64 @@ def test_the_mean_is_that_of_draws(spec):
         assert (np.abs(x.mean(0) - mean) < 5 * x.std(0) / np.sqrt(NUM)).all()
 
 
-def test_the_density_is_that_of_draws(spec):
-    """The expectation of the gradient of a log density is 0, and its variance the expected curvature, for a normalised one alone.
+def single(spec):
+    """The spec of one value, and its density at raw outputs `[B, ..]` and values `[N, 1]`, `[N, B]`."""
+    one = dataclasses.replace(spec, shape=(1,))
 
-    Both within 5 standard errors. A likelihood that takes an example's own total, where draws have the library's, has its own tests.
+    def density(raw, x):
+        parameters = distributions.link(one, raw)
+        value = jnp.exp(distributions.log_likelihood(one, parameters, jnp.asarray(x)[:, None]))
+        return np.nan_to_num(np.asarray(value))  # a density may have no value where there are no data
+
+    return one, density
+
+
+def measured(spec):
+    """All values that a modality of one may have, or points close enough, `[N, 1]`, and the length of what each stands for `[N]`."""
+    match spec.values:
+        case "reals":
+            step = 1e-3 * np.arange(-30_000, 30_001)  # points of arsinh x, so that heavy tails are in
+            return np.sinh(step)[:, None], 1e-3 * np.cosh(step)
+        case "counts":
+            return np.arange(100_000.0)[:, None], np.ones(100_000)
+    number = spec.num_categories or 2
+    return np.arange(number)[:, None], np.ones(number)
+
+
+def test_the_density_of_one_value_is_normalised_and_that_of_its_draws(spec):
+    """Its integral is 1, and of a function of values the mean over draws, within 5 standard errors.
+
+    Counts given their total have one value alone where there is one count; their own tests take the total as it is drawn.
     """
-    if spec.library is not None:
+    if spec.given_total:
+        with pytest.raises(ValueError, match="Expected two or more counts"):
+            dataclasses.replace(spec, shape=(1,))
         return
-    raw = raw_outputs(spec, num=1)
-    density = lambda raw, x: distributions.log_likelihood(spec, distributions.link(spec, raw), x)
-    direction = jax.random.normal(jax.random.key(2), raw.shape)
-    along = lambda step, x: density(raw + step * direction, x)[0]
-    x = draw(spec, raw)
-    if spec.likelihood == "laplace":  # its curvature is all in one point
-        slopes = np.asarray(jax.vmap(jax.grad(along), (None, 0))(0.0, x))
-        assert abs(slopes.mean()) < 5 * slopes.std() / np.sqrt(NUM)
+    one, density = single(spec)
+    raw = raw_outputs(one)
+    values, lengths = measured(one)
+    weights = density(raw, values) * lengths[:, None]
+    np.testing.assert_allclose(weights.sum(0), 1, rtol=1e-5)
+    x = np.asarray(draw(one, raw))[..., 0]
+    for function in (np.tanh, lambda x: np.sin(3 * x), lambda x: 1.0 * (x > 0.2), lambda x: 1.0 * (x == 1)):
+        expected, square = ((function(values) ** power * weights).sum(0) for power in (1, 2))
+        spread = np.sqrt(np.maximum(square - expected**2, 0))
+        assert (np.abs(function(x).mean(0) - expected) <= 5 * spread / np.sqrt(NUM) + 1e-5).all()
+
+
+def test_probabilities_of_categories_are_their_densities(spec):
+    parameters = distributions.link(spec, raw_outputs(spec))
+    if spec.values != "categories":
+        with pytest.raises(TypeError):
+            distributions.probabilities(spec, parameters)
         return
-    slopes, curvatures = (np.asarray(jax.vmap(f, (None, 0))(0.0, x)) for f in (jax.grad(along), jax.grad(jax.grad(along))))
-    assert slopes.std() > 0.1
-    for values in (slopes, slopes**2 + curvatures):
-        assert abs(values.mean()) < 5 * values.std() / np.sqrt(NUM)
+    found = np.asarray(distributions.probabilities(spec, parameters))
+    assert found.shape == (4, *SHAPE, 4)
+    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+    x = np.asarray(distributions.mean(spec, parameters))
+    likeliest = np.take_along_axis(found, x[..., None], -1)[..., 0]
+    np.testing.assert_allclose(distributions.log_likelihood(spec, parameters, x), np.log(likeliest).sum((1, 2)), rtol=1e-6)
+    np.testing.assert_array_equal(likeliest, found.max(-1))
 
 
 @pytest.mark.parametrize("size", [0.0, 30.0, 1e4])
@@ -133,7 +171,7 @@ def test_gradients_are_finite_for_any_outputs_in_float32(spec, size):
 def test_reals_may_be_standardised(spec):
     given = {"mean": (1.0,) * 6, "deviation": (2.0,) * 6}
     fields = {name: getattr(spec, name) for name in ("scale", "support", "num_categories", "library")}
-    if spec.values == "reals" and spec.support is None:
+    if spec.may_be_standardised:
         made = specs.ModalitySpec(shape=SHAPE, likelihood=spec.likelihood, **fields, **given)
         np.testing.assert_allclose(units.original(made, np.ones((1, *SHAPE))), 3)
     else:

@@ -8,9 +8,10 @@ import pytest
 
 from jnf_jax import configs, specs, types
 from jnf_jax.data import linear_gaussian, source
+from jnf_jax.likelihoods import heteroscedastic
 from jnf_jax.metrics import classifiers, coherence, diversity
 from jnf_jax.models import jnf
-from jnf_jax.networks import mlp
+from jnf_jax.networks import conv, mlp
 from jnf_jax.posteriors import hmc
 from jnf_jax.training import fit
 
@@ -108,6 +109,17 @@ def test_what_is_seen_in_decoded_codes_does_not_depend_on_the_batch(small):
         np.testing.assert_array_equal(whole[name].classes, parts[name].classes)
         np.testing.assert_allclose(whole[name].features, parts[name].features, rtol=1e-5)
         assert whole[name].features.shape == (23, 8)
+
+
+@pytest.mark.parametrize(
+    "options", [{"likelihood": heteroscedastic.Config()}, {"likelihood": "categorical", "num_categories": 3}]
+)
+def test_images_of_any_likelihood_have_classifiers(options):
+    image, flat = specs.ModalitySpec(shape=(8, 8, 1), **options), specs.ModalitySpec(shape=(8, 8), **options)
+    judges = classifiers.build(classifiers.Config(network=conv.Config(channels=(4,), hidden=6)), {"a": image, "b": flat}, 2)
+    params = judges.init(jax.random.key(0))
+    for name, shape in (("a", (8, 8, 1)), ("b", (8, 8))):
+        assert judges.judge(params, name, np.ones((3, *shape), np.float32))[0].shape == (3, 2)
 
 
 def test_classifiers_of_one_form_are_one_program():

@@ -1,9 +1,12 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import sklearn.metrics
 
 from jnf_jax import specs
+from jnf_jax.likelihoods import base
 from jnf_jax.metrics import prediction
 
 RNG = np.random.default_rng(0)
@@ -44,3 +47,19 @@ def test_counts_are_compared_as_encoders_see_them():
     parameters = np.stack([proportions, np.zeros((2, 2))], -1)[None]
     assert quality(spec, parameters, x) == pytest.approx(1, abs=1e-6)
     assert prediction.kind(spec) == "explained variance"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(base.Config):
+    values = "counts"
+
+
+def build(config, spec):
+    return base.Likelihood(link=jnp.asarray, log_prob=None, mean=jnp.exp, sample=None)
+
+
+def test_counts_of_ones_own_likelihood_are_compared_as_they_are_seen_too():
+    spec, x = specs.ModalitySpec(shape=(3,), likelihood=Config()), RNG.poisson(20, (50, 3)) + 1
+    assert quality(spec, np.log(x)[None], x) == pytest.approx(1, abs=1e-6)
+    expected = sklearn.metrics.r2_score(np.log1p(x), np.log1p(2 * x), multioutput="variance_weighted")
+    assert quality(spec, np.log(2 * x)[None], x) == pytest.approx(expected, rel=1e-5)

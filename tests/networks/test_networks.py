@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jnf_jax import configs, specs
+from jnf_jax.likelihoods import heteroscedastic
 from jnf_jax.models import jnf
 from jnf_jax.networks import base, conv, convolution, mlp, modalities, resnet
 
@@ -86,6 +87,24 @@ def test_shapes_and_gradients(config, shape):
     assert features.ndim == 2
     assert image.shape == (2, *shape)
     assert all(float(jnp.abs(leaf).max()) > 0 for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("config", [conv.Config(channels=(4,), hidden=6), resnet.Config(channels=4, num_levels=1)])
+@pytest.mark.parametrize(
+    ("options", "channels"),
+    [({"likelihood": heteroscedastic.Config()}, (3, 6)), ({"likelihood": "categorical", "num_categories": 5}, (15, 15))],
+)
+def test_several_parameters_and_categories_are_channels(config, options, channels):
+    spec = specs.ModalitySpec(shape=(6, 5, 3), **options)
+    networks = configs.build(config, spec)
+    x, z = jnp.ones((2, *spec.input_shape)), jax.random.normal(jax.random.key(0), (2, 3))
+    encoder, decoder = networks.encoder.init(jax.random.key(1), x), networks.decoder.init(jax.random.key(2), z)
+    assert networks.encoder.apply(encoder, x).ndim == 2
+    assert any(leaf.shape[-2:-1] == channels[:1] or leaf.shape[-1:] == channels[:1] for leaf in jax.tree.leaves(encoder))
+    assert networks.decoder.apply(decoder, z).shape == (2, 6, 5, channels[1])
+    made = modalities.Modalities(specs={"a": spec}, networks={"a": networks}, kinds={"a": "a"})
+    params = made.init_decoders(jax.random.key(3), 3)
+    assert made.decode_one(params, "a", z).shape == (2, *spec.parameter_shape)
 
 
 @pytest.mark.parametrize("config", [conv.Config(channels=(4, 4, 4)), resnet.Config(num_levels=3)])
