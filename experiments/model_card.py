@@ -39,7 +39,7 @@ def write(
         f"---\nlibrary_name: jnf_jax\ntags:\n- jax\n- multimodal\n- variational-autoencoder\n- {model.replace('_', '-')}\n---",
         f"# {model} on {data}",
         f"A multimodal variational autoencoder of {size:,} parameters. It generates any of its modalities from any others.",
-        _use(next(iter(specs), ""), configs.foreign(configs.to_json([config.model, specs]))),
+        _use(next(iter(specs), ""), configs.foreign_packages(configs.to_json([config, specs]))),
         "## Modalities",
         table(["modality", "shape", "likelihood"], [[f"`{n}`", str(s.shape), s.likelihood_name] for n, s in specs.items()]),
         "## Training",
@@ -99,7 +99,7 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _use(modality: str, foreign: tuple[str, ...]) -> str:
+def _use(modality: str, foreign: list[str]) -> str:
     modules = (
         f"It needs {', '.join(foreign)}, and the environment variable `JNF_MODULES={','.join(foreign)}`.\n\n" if foreign else ""
     )

@@ -19,7 +19,7 @@ from experiments import cluster, experiment, reporter, settings, stopping
 from jnf_jax import keys, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, loggers, processes, stages, weights, writers
+from jnf_jax.training import checkpoint, files, loggers, processes, stages, starts, weights, writers
 
 _FAR = 20.0  # from 0, what values of unbounded reals should not be
 
@@ -129,7 +129,6 @@ def train(
     processes.from_first(
         lambda: _begin(config, model, data, key, workdir, overwrite=overwrite, taken=taken, finetuned=finetuned)
     )
-    start = _start_of(model, workdir, key)
     due = None if minutes is None else writers.Every(minutes)
 
     @functools.cache
@@ -154,7 +153,7 @@ def train(
                 data,
                 settings=config.training,
                 folder=workdir,
-                start=start,
+                start=_start_of(model, workdir),
                 mesh=mesh,
                 on_report=told.on_report,
                 on_validation=told.on_validation,
@@ -219,11 +218,7 @@ def _begin(
         if overwrite and taken[0].resolve() == workdir.resolve():
             raise ValueError(f"Expected --init-from another folder than {workdir}, which --overwrite empties.")
         _check_taken(config, model, data, *taken, None if overwrite else workdir)
-    start = None
-    if finetuned is not None and (overwrite or finetuned.exists() or _digests(_kept_start(workdir)) is None):
-        start = stages.started(model, _weights(finetuned))
-        if not overwrite:
-            _check_start(start, workdir)
+    start = None if finetuned is None else _start_given(model, finetuned, workdir, overwrite=overwrite)
     if overwrite:
         experiment.remove(workdir)
     else:
@@ -236,40 +231,50 @@ def _begin(
         _take_over(model, key, *taken, workdir)
 
 
-def _weights(folder: pathlib.Path) -> types.Params:
-    """Returns the parameters of shared weights, or of a finished run; errors as of `weights.load` or `stages.load`."""
-    if weights.found(folder):
-        return weights.load(folder)[1]
-    return stages.load(experiment.build(experiment.load(folder))[0], folder)
-
-
 def _kept_start(workdir: pathlib.Path) -> checkpoint.Directory:
     return checkpoint.Directory(workdir / "start")
 
 
-def _check_start(start: types.Params, workdir: pathlib.Path) -> None:
-    """Raises a ValueError where a run was begun from other parameters, or from none."""
+def _start_given(model: base.Model, folder: pathlib.Path, workdir: pathlib.Path, *, overwrite: bool) -> types.Params | None:
+    """Returns what `--finetune` names, None where that is gone and the run keeps it.
+
+    Raises:
+      ValueError: as `starts.read`; if the run was begun from other parameters, or from none, or would be removed before it is read.
+    """
+    if overwrite and folder.resolve() == workdir.resolve():
+        raise ValueError(f"Expected --finetune from another folder than {workdir}, which --overwrite empties.")
     kept = _kept_start(workdir)
-    if not kept.path.exists():
-        if any((workdir / name).is_dir() for name in ("checkpoints", "params")):
-            raise ValueError(
-                f"Expected --finetune at the first command of a run, got a run in {workdir} that was begun without: choose another --workdir."
-            )
-    elif _digests(kept) is not None and checkpoint.digest(kept.latest(start)) != checkpoint.digest(start):
+    if not overwrite and not folder.exists() and _digests(kept) is not None:
+        return None
+    start = starts.read(model, folder)
+    if overwrite:
+        return start
+    if not kept.path.exists() and any((workdir / name).is_dir() for name in ("checkpoints", "params")):
+        raise ValueError(
+            f"Expected --finetune at the first command of a run, got a run without {kept.path}: choose another --workdir."
+        )
+    starts.check_about(model, workdir, start)
+    if _digests(kept) is not None and checkpoint.digest(kept.latest(start)) != checkpoint.digest(start):
         raise ValueError(f"Expected the weights that the run in {workdir} began with, got others: choose another --workdir.")
+    return start
 
 
-def _start_of(model: base.Model, workdir: pathlib.Path, key: types.Array) -> types.Params | None:
-    """Returns, in every process, the parameters that a run keeps as those it starts from; None where it starts from random ones.
+def _start_of(model: base.Model, workdir: pathlib.Path, *, alone: bool = False) -> types.Params | None:
+    """Returns the parameters that a run keeps as those it starts from; None where it starts from random ones.
+
+    Args:
+      model: the model.
+      workdir: folder of the run.
+      alone: whether the first process asks for itself; otherwise all ask together.
 
     Raises:
       ValueError: if it keeps some, and they are damaged.
     """
-    if not processes.from_first(lambda: _kept_start(workdir).path.exists()):
+    kept = _kept_start(workdir)
+    if not (kept.path.exists() if alone else processes.from_first(kept.path.exists)):
         return None
-    like = stages.with_loss(model, model.init(keys.stream(key, "init")))
-    if (start := processes.shared(_kept_start(workdir)).latest(like)) is None:
-        raise ValueError(f"Expected whole weights in {workdir / 'start'}, got a part: name them by --finetune again.")
+    if (start := (kept if alone else processes.shared(kept)).latest(starts.blank(model))) is None:
+        raise ValueError(f"Expected whole weights in {kept.path}, got a part: name them by --finetune again.")
     return start
 
 
@@ -326,7 +331,7 @@ def _take_over(
 ) -> None:
     """Copies finished stages of another run, as far as they are not here already, and makes them those of this run's key."""
     taken = _stages(model, names)
-    start = stages.about_start(_start_of(model, workdir, key))
+    start = starts.about(_start_of(model, workdir, alone=True))
     files.write_json(workdir / "taken.json", {"from": str(other.resolve()), "stages": [stage.name for stage in taken]})
     for stage in taken:
         here = stages.finished(workdir, stage)

@@ -6,13 +6,17 @@ finds that function from the config's type, so there is no registry: adding a th
 
 import dataclasses
 import importlib
+import itertools
 import json
 import os
+import re
 import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
+
+_OWN = ("jnf_jax", "experiments")  # packages of the project
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,15 +71,15 @@ def to_json(config: Any) -> Any:
 
 def trusted() -> tuple[str, ...]:
     """Returns the top-level packages that JSON may name: those of the project, and those of `JNF_MODULES`, separated by commas."""
-    return ("jnf_jax", "experiments", *filter(None, map(str.strip, os.environ.get("JNF_MODULES", "").split(","))))
+    return (*_OWN, *filter(None, map(str.strip, os.environ.get("JNF_MODULES", "").split(","))))
 
 
-def foreign(value: Any) -> tuple[str, ...]:
-    """Returns the top-level packages of others that the types of JSON values belong to."""
+def foreign_packages(value: Any) -> list[str]:
+    """Returns the top-level packages, other than the project's, that JSON values name as types."""
     if isinstance(value, dict):
-        own = {str(value["type"]).split(".")[0].split(":")[0]} if isinstance(value.get("type"), str) else set()
-        return tuple(sorted((own - {"jnf_jax", "experiments"}).union(*map(foreign, value.values()))))
-    return tuple(sorted(set().union(*map(foreign, value)))) if isinstance(value, (list, tuple)) else ()
+        own = re.split(r"[.:]", str(value.get("type", _OWN[0])))[0]
+        return sorted({own, *itertools.chain(*map(foreign_packages, value.values()))} - {*_OWN})
+    return sorted({*itertools.chain(*map(foreign_packages, value))}) if isinstance(value, (list, tuple)) else []
 
 
 def from_json(value: Any, *, modules: tuple[str, ...] | None = None) -> Any:

@@ -62,7 +62,8 @@ def _likelihood(spec: specs_lib.ModalitySpec) -> base.Likelihood:
     found = configs.build(spec.likelihood_config, spec)
     if (spec.values == "categories") != (found.probabilities is not None):
         raise ValueError(
-            f"Expected probabilities of a likelihood of categories and of no other, got others of {spec.likelihood_name}."
+            f"Expected `probabilities` of a likelihood if, and only if, its values are categories, got {found.probabilities} of "
+            f"{spec.likelihood_name}, whose values are {spec.values}."
         )
     return found
 
@@ -89,7 +90,7 @@ def log_likelihood(spec: specs_lib.ModalitySpec, parameters: types.Array, x: typ
 def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
     """Returns the mean of the likelihood `[.., *shape]`; the most probable category for a categorical one.
 
-    Counts are those of an example whose total is the spec's library.
+    Counts given their total are those of an example whose total is the spec's library.
     """
     return _likelihood(spec).mean(parameters)
 
@@ -97,7 +98,7 @@ def mean(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
 def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Array) -> types.Array:
     """Returns a draw of the likelihood `[.., *shape]`: what could be observed, where `mean` is what is expected.
 
-    Reals are not cut off at the ends of a support. Counts are those of an example whose total is near the spec's library.
+    Reals are not cut off at the ends of a support. Counts given their total are those of an example whose total is near the spec's library.
 
     Args:
       spec: the modality.
@@ -108,14 +109,24 @@ def sample(spec: specs_lib.ModalitySpec, key: types.Array, parameters: types.Arr
 
 
 def probabilities(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Array:
-    """Returns the probability of each category `[.., *shape, num_categories]` of a modality of categories."""
+    """Returns the probability of each category `[.., *shape, num_categories]`.
+
+    Args:
+      spec: a modality of categories.
+      parameters: `[.., *parameter_shape]`, from `link`.
+
+    Raises:
+      ValueError: if its values are no categories.
+    """
+    if spec.values != "categories":
+        raise ValueError(f"Expected a modality of categories, got one of {spec.values}.")
     return _likelihood(spec).probabilities(parameters)
 
 
 def gaussian_log_prob(gaussian: types.Gaussian, z: types.Array) -> types.Array:
     """Returns the log density `[..]` at z `[.., D]`."""
     if gaussian.lower is None:
-        return gaussian_likelihood.log_prob(z, gaussian.loc, gaussian.scale).sum(-1)
+        return gaussian_likelihood.log_prob(gaussian.loc, gaussian.scale, z).sum(-1)
     import distrax
 
     factor = gaussian.scale[..., None] * (jnp.eye(z.shape[-1], dtype=z.dtype) + gaussian.lower)

@@ -38,7 +38,7 @@ class ModalitySpec:
       shape: shape of one example, without the batch axis.
       likelihood: `gaussian` or `laplace` (real values), `bernoulli` (0 or 1), `categorical` (integers 0..num_categories-1),
         `negative_binomial` (counts, of any integer or float type), or the config of any file in `likelihoods/`, or of one's own.
-      scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data.
+      scale: standard deviation of the Gaussian, or b of the Laplace distribution, in units of the data; the middle of a learnt scale's range.
       support: (low, high) of the values, None where they are unbounded; decoders then end in a sigmoid onto it.
       num_categories: number of categories of a modality of categories.
       library: total count of an example that is generated, for a likelihood of counts given their total, as `negative_binomial`; for instance
@@ -52,7 +52,7 @@ class ModalitySpec:
     """
 
     shape: tuple[int, ...]
-    likelihood: Likelihood | configs.Component = "gaussian"
+    likelihood: Any = "gaussian"  # a `Likelihood` or a `configs.Component`; of the two in one annotation no flag can be made
     scale: float = 1.0
     support: tuple[float, float] | None = None
     num_categories: int | None = None
@@ -148,7 +148,7 @@ class ModalitySpec:
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of what a decoder returns for one example: locations, logits, or a proportion and a dispersion for each count."""
+        """Shape of what a decoder returns for one example; the likelihood's config says it."""
         return self.likelihood_config.parameter_shape(self)
 
     @property

@@ -156,8 +156,12 @@ def _without_nan(specs: specs_lib.Specs, arrays: Mapping[str, np.ndarray], masks
 def _filled(spec: specs_lib.ModalitySpec, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Returns the array with valid data where the modality is missing."""
     x = np.array(x)
-    low = spec.support[0] if spec.support is not None and np.issubdtype(x.dtype, np.floating) else 0
-    x[~mask] = low
+    if spec.support is not None and np.issubdtype(x.dtype, np.floating):
+        x[~mask] = spec.support[0]
+    elif spec.values == "reals" and not spec.may_be_standardised and mask.any():
+        x[~mask] = x[mask][0]  # 0 may be none of its values
+    else:
+        x[~mask] = 0
     if (
         spec.values == "categories"
         and np.issubdtype(x.dtype, np.floating)

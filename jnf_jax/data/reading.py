@@ -173,7 +173,7 @@ def _modality(
         inferred = {"likelihood": "laplace", "scale": config.scale, "support": (0.0, 1.0)}
     elif np.isin(x[there], (0, 1)).all():
         inferred = {"likelihood": "bernoulli"}
-    elif counts and _whole(x[there]) and not (x[there] < 0).any():
+    elif counts and x[:1].size > 1 and _whole(x[there]) and not (x[there] < 0).any():
         library = float(x[train].reshape(len(train), -1).sum(1, dtype=float).mean())
         inferred = {"likelihood": "negative_binomial", "library": library}
     else:

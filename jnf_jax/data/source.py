@@ -216,7 +216,7 @@ def check_values(name: str, spec: specs_lib.ModalitySpec, x: np.ndarray) -> None
             _check_range(name, low, high, 0, 1)
             if ((x != 0) & (x != 1)).any():
                 value = x[(x != 0) & (x != 1)][0]
-                raise ValueError(f"Expected 0 or 1 for the Bernoulli modality {name!r}, got {value}.")
+                raise ValueError(f"Expected 0 or 1 for the {spec.likelihood_name} modality {name!r}, got {value}.")
         case "counts":
             if low < 0 or (x != np.floor(x)).any():
                 value = x[(x < 0) | (x != np.floor(x))][0]

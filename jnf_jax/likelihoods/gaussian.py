@@ -22,12 +22,13 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Likelihood:
     del config
     return base.Likelihood(
         link=functools.partial(base.onto_support, spec),
-        log_prob=lambda loc, x: log_prob(x, loc, spec.scale).sum(base.own_axes(spec)),
+        log_prob=lambda loc, x: log_prob(loc, spec.scale, x).sum(base.own_axes(spec)),
         mean=lambda loc: loc,
         sample=lambda key, loc: loc + spec.scale * jax.random.normal(key, loc.shape, loc.dtype),
     )
 
 
-def log_prob(x: types.Array, loc: types.Array, scale: types.Array | float) -> types.Array:
-    """Returns the log density of each entry; JAX's own with a scale squares it, which in float32 leaves 0 of one below 1e-23."""
+def log_prob(loc: types.Array, scale: types.Array | float, x: types.Array) -> types.Array:
+    """Returns the log density `[..]` of each entry of x `[..]`, given locations and scales of a shape that broadcasts."""
+    # JAX's own with a scale squares it, which in float32 leaves 0 of one below 1e-23
     return norm.logpdf((x - loc) / scale) - jnp.log(scale)

@@ -48,7 +48,7 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Likelihood:
         return jnp.stack([base.onto_support(spec, raw[..., 0]), log_scale], axis=-1)
 
     def log_prob(parameters, x):
-        return gaussian.log_prob(x, parameters[..., 0], jnp.exp(parameters[..., 1])).sum(base.own_axes(spec))
+        return gaussian.log_prob(parameters[..., 0], jnp.exp(parameters[..., 1]), x).sum(base.own_axes(spec))
 
     def sample(key, parameters):
         noise = jax.random.normal(key, parameters.shape[:-1], parameters.dtype)

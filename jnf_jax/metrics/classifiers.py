@@ -95,7 +95,7 @@ def build(config: Config, specs: specs_lib.Specs, num_classes: int) -> Classifie
 
 def _default(config: Config, spec: specs_lib.ModalitySpec) -> configs.Component:
     convolutional = isinstance(config.network, (conv.Config, resnet.Config))
-    return mlp.Config() if convolutional and len(spec.shape) != 3 else config.network
+    return mlp.Config() if convolutional and 3 not in (len(spec.shape), len(spec.input_shape)) else config.network
 
 
 def as_batch(data: source.Source) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def expected(spec: specs_lib.ModalitySpec, parameters: types.Array) -> types.Arr
 def quality(spec: specs_lib.ModalitySpec, predicted: types.Array, x: types.Array) -> float:
     """Returns the explained variance 1 - sum (x - predicted)^2 / sum (x - mean x)^2 over all entries, or the accuracy over all entries.
 
-    Counts are compared as encoders see them, log(1 + x); those of a likelihood given their total with the predicted ones scaled to it.
+    Counts are compared on the scale of encoders, log(1 + x). Where the likelihood is given the total, predictions are first scaled to the
+    example's own.
 
     NaN where the examples do not vary.
 

@@ -38,7 +38,7 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings, or there are no such kernels.
     """
-    convolution.check_image(spec.shape, len(config.channels))
+    convolution.check_image(spec.shape if len(spec.shape) == 3 else spec.input_shape, len(config.channels))
     if config.kernel not in (3, 4):
         raise ValueError(f"Expected a kernel of 3 or 4 pixels, got {config.kernel}.")
     common = {"kernel": config.kernel, "activation": config.activation}

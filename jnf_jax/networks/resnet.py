@@ -45,7 +45,7 @@ def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Networks:
     Raises:
       ValueError: if the modality is no image, or too small for so many halvings.
     """
-    convolution.check_image(spec.shape, config.num_levels)
+    convolution.check_image(spec.shape if len(spec.shape) == 3 else spec.input_shape, config.num_levels)
     return base.Networks(
         encoder=Encoder(config=config), decoder=Decoder(config=config, shape=convolution.as_image(spec.parameter_shape))
     )

@@ -171,6 +171,11 @@ class Directory:
         step = self.newest()
         return None if step is None else self._manifest(step)["files"]
 
+    def about(self) -> dict[str, Any] | None:
+        """Returns what the newest whole step belongs to, None where nobody knows; errors as `newest`."""
+        step = self.newest()
+        return None if step is None else self._manifest(step).get("about")
+
     def check(self, like: Any) -> None:
         """Checks that the newest whole step has the leaves of `like`, arrays or their shapes, and belongs to what this directory is about.
 

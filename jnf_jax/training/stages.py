@@ -16,7 +16,7 @@ from jnf_jax import compiling, configs, keys, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, fit, processes, weights
+from jnf_jax.training import checkpoint, files, fit, processes, starts, weights
 
 _PREPARE_BATCH = 500
 _DEFAULT = checkpoint.Policy()
@@ -48,8 +48,8 @@ def train(
       data: with the splits `train` and `validation`.
       settings: stage -> how it is trained.
       folder: where checkpoints and finished stages are kept and found; None keeps nothing. Of several processes the first uses it.
-      start: what training starts from, as `load` or `weights.load` returned it: the parameters of a model of the same shapes, or some entries of
-        them. What a stage fits without a loss is fitted anew. None: `model.init`.
+      start: parameters that training begins from, as `load(..)`, `weights.load(..)[1]` or `starts.read(..)` returns them: all entries of a model
+        of these shapes, or some. What a stage fits outright (`solve`) is fitted anew. None: `model.init`.
       mesh: devices; all of them where None.
       on_report: called after each compiled call.
       on_validation: called after each validation, with all parameters as they are then.
@@ -74,11 +74,11 @@ def train(
     check(model, data, settings, mesh=mesh)
     folder = None if folder is None else pathlib.Path(folder)
     params = model.init(keys.stream(key, "init"))
-    start = None if start is None else started(model, start)
+    start = None if start is None else starts.check(model, start)
     given = frozenset(start or {})
     params |= start or {}
     digests: dict[str, str | None] = {}  # stage -> of its finished weights
-    seen = {} if folder is None else _about_data(data) | about_start(start)
+    seen = {} if folder is None else _about_data(data) | starts.about(start)
     del start  # its memory is that of params, as long as they are
     common = {
         "mesh": mesh,
@@ -180,36 +180,6 @@ def _about_model(model: base.Model, stage: base.Stage) -> dict[str, Any]:
 
 def _about_data(data: Mapping[str, source.Source]) -> dict[str, Any]:
     return {f"data.{split}": data[split].summary() for split in source.SPLITS if split in data}
-
-
-def about_start(start: types.Params | None) -> dict[str, Any]:
-    """Returns what stages that were trained from `started` belong to beside the rest, as JSON values."""
-    return {"start": None if start is None else checkpoint.digest(start)}
-
-
-def started(model: base.Model, start: types.Params) -> types.Params:
-    """Returns what training takes of parameters that it is to start from: all that has a loss.
-
-    Raises:
-      ValueError: if they are no mapping or have an entry that the model has not, or a leaf of another shape or type; the first one is named.
-    """
-    like = jax.eval_shape(model.init, jax.random.key(0))
-    if not isinstance(start, Mapping) or not set(start) <= set(like):
-        got = sorted(start) if isinstance(start, Mapping) else type(start).__name__
-        raise ValueError(f"Expected a start of some of the model's entries {list(like)}, got {got}.")
-    taken = with_loss(model, start)
-    form = lambda tree: {
-        jax.tree_util.keystr(path, simple=True, separator="/"): [list(leaf.shape), str(leaf.dtype)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-    checkpoint.check_leaves(form(taken), form({name: like[name] for name in taken}), "what training starts from")
-    return taken
-
-
-def with_loss(model: base.Model, params: types.Params) -> types.Params:
-    """Returns those entries that a stage with a loss trains."""
-    names = {name for stage in model.stages if stage.loss is not None for name in stage.trainable}
-    return {name: params[name] for name in sorted(names & set(params))}
 
 
 def key_words(key: types.Array) -> list[int]:

@@ -12,7 +12,7 @@ from jnf_jax.data import linear_gaussian
 from jnf_jax.flows import maf
 from jnf_jax.models import jnf, mvae
 from jnf_jax.networks import mlp
-from jnf_jax.training import checkpoint, fit, stages, weights
+from jnf_jax.training import checkpoint, fit, stages, starts, weights
 
 BRIEF = fit.Config(num_steps=4, batch_size=20, steps_per_call=2, calls_per_validation=1)
 CONFIG = experiment.Config(
@@ -79,7 +79,7 @@ def test_training_starts_from_the_weights_and_keeps_them(run, tmp_path):
     found = load(tmp_path / "new")
     assert same(found, params)  # a learning rate of nothing leaves them, the experts' encoders too
     assert not same(found, params, ["marginal"])  # what is fitted to codes is fitted to those of the new data
-    kept = checkpoint.Directory(tmp_path / "new" / "start").latest(stages.with_loss(experiment.build(OTHER)[0], params))
+    kept = checkpoint.Directory(tmp_path / "new" / "start").latest(starts.blank(experiment.build(OTHER)[0]))
     assert same(kept, params, atol=0)
 
 
@@ -129,8 +129,16 @@ def test_a_run_has_one_start(plain, tmp_path):
         train.train(PLAIN_OTHER, tmp_path / "without", finetuned=folder)
     assert not (tmp_path / "without" / "start").exists()
     assert train.train(PLAIN_OTHER, tmp_path / "with", finetuned=folder) == 0
+    with pytest.raises(ValueError, match="to be of this training, got start"):
+        train.train(PLAIN_OTHER, tmp_path / "with", finetuned=tmp_path / "without")
+    for name in ("checkpoints", "params"):
+        shutil.move(tmp_path / "with" / name, tmp_path / "elsewhere" / name)
     with pytest.raises(ValueError, match=r"the weights that the run in .* began with, got others"):
         train.train(PLAIN_OTHER, tmp_path / "with", finetuned=tmp_path / "without")
+    for name in ("checkpoints", "params"):
+        shutil.move(tmp_path / "elsewhere" / name, tmp_path / "with" / name)
+    with pytest.raises(ValueError, match="--finetune from another folder than"):
+        train.train(PLAIN_OTHER, tmp_path / "with", finetuned=tmp_path / "with", overwrite=True)
     assert same(load(tmp_path / "with", PLAIN_OTHER), params, [*params])
     assert train.train(PLAIN_OTHER, tmp_path / "with", overwrite=True) == 0
     assert not (tmp_path / "with" / "start").exists()
@@ -151,7 +159,27 @@ def test_weights_of_other_shapes_are_named_before_anything_is_written(run, tmp_p
     config = dataclasses.replace(OTHER, model=dataclasses.replace(OTHER.model, flow=maf.Config(hidden=(6,))))
     with pytest.raises(ValueError, match=r"for experts/.* in what training starts from"):
         train.train(config, tmp_path / "new", finetuned=shared)
+    for folder, message in (("nothing", "shared weights, or a run whose stage 'joint' is finished, got .*nothing"),):
+        with pytest.raises(ValueError, match=message):
+            train.train(OTHER, tmp_path / "new", finetuned=tmp_path / folder)
     assert not (tmp_path / "new").exists()
+
+
+def test_weights_of_modalities_in_another_order_or_of_a_part_of_the_model_are_refused(run, plain, tmp_path):
+    _, params, shared = run
+    model, _ = experiment.build(CONFIG)
+    turned = jnf.build(CONFIG.model, dict(reversed(model.specs.items())))
+    for folder in (run[0], shared):
+        with pytest.raises(ValueError, match=r"the modalities \['x2', 'x1', 'x0'\] in this order, got \['x0', 'x1', 'x2'\]"):
+            starts.read(turned, folder)
+    other = mvae.build(PLAIN.model, model.specs)
+    weights.save(tmp_path / "plain", plain[1], config=PLAIN.model, specs=model.specs)
+    assert [*starts.read(other, tmp_path / "plain")] == [*starts.read(other, plain[0])] == sorted(plain[1])
+    with pytest.raises(ValueError, match=r"Expected .* in what training starts from|got none of"):
+        starts.read(model, tmp_path / "plain")
+    whole = starts.read(model, shared)
+    assert [*whole] == ["decoders", "experts", "joint"]
+    assert same(whole, params, atol=0)
 
 
 def test_some_entries_suffice_in_python(plain):

@@ -12,8 +12,8 @@ import pytest
 
 from experiments import evaluate, experiment, export, predict, sample, train
 from jnf_jax import ModalitySpec, distributions
-from jnf_jax.data import tables
-from jnf_jax.likelihoods import base
+from jnf_jax.data import arrays, tables
+from jnf_jax.likelihoods import base, heteroscedastic
 from jnf_jax.models import jnf
 from jnf_jax.networks import mlp
 from jnf_jax.training import fit, stages, weights
@@ -150,3 +150,21 @@ def test_values_that_must_not_be_shifted_are_left_as_they_are(tmp_path):
         assert (found.arrays["blood"].min() < 0) == standardised
     with pytest.raises(ValueError, match="a mean for unbounded real values alone, got one for test_own_likelihood"):
         ModalitySpec(shape=(1,), likelihood=Positive(), mean=(0.0,), deviation=(1.0,))
+
+
+def test_flags_change_a_likelihood_that_has_a_name_and_settings_of_one_that_has_none():
+    given = {"a": ModalitySpec(shape=(3,)), "b": ModalitySpec(shape=(3,), likelihood=heteroscedastic.Config())}
+    config = experiment.Config(data=arrays.Config(path="x.npz", specs=given), model=jnf.Config(latent_dim=2), training={})
+    flags = ["--data.specs.a.likelihood", "laplace", "--data.specs.b.likelihood.factor", "3"]
+    found = experiment.parse(config, flags, program="train").data.specs
+    assert found["a"].likelihood == "laplace"
+    assert found["b"].likelihood == heteroscedastic.Config(factor=3.0)
+
+
+def test_what_lacks_a_modality_whose_values_are_positive_holds_a_positive_value():
+    given = {"a": ModalitySpec(shape=(2,), likelihood=Positive()), "b": ModalitySpec(shape=(2,))}
+    values = {"a": np.full((40, 2), 3.0), "b": np.ones((40, 2))}
+    values["a"][::2] = 0
+    found = arrays.splits(given, values, masks={"a": np.arange(40) % 2 == 1})["train"]
+    assert not found.masks["a"].all()
+    np.testing.assert_array_equal(found.arrays["a"], 3)

@@ -31,12 +31,12 @@ def start(workdir, steps, *, devices, arguments=()):
         return subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
-def start_two(workdir, steps):
+def start_two(workdir, steps, arguments=()):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = ["--coordinator", f"localhost:{port}", "--num-processes", "2", "--heartbeat", str(HEARTBEAT), "--process-id"]
-    return [start(workdir, steps, devices=2, arguments=[*common, str(i)]) for i in (0, 1)]
+    return [start(workdir, steps, devices=2, arguments=[*arguments, *common, str(i)]) for i in (0, 1)]
 
 
 def codes(processes, timeout=1800):
@@ -69,6 +69,19 @@ def test_two_processes_train_what_one_does(tmp_path):
     assert [(row["stage"], row["step"]) for row in ours] == [(row["stage"], row["step"]) for row in theirs]
     for name in ("loss", "validation_loss", "gradient_norm"):
         np.testing.assert_allclose([row[name] for row in ours], [row[name] for row in theirs], rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--finetune", "--init-from"])
+def test_two_processes_take_what_another_run_learnt(tmp_path, flag):
+    assert codes([start(tmp_path / "one", 20, devices=1)]) == [0]
+    given = [flag, str(tmp_path / "one")]
+    assert codes(start_two(tmp_path / "two", 20, given)) == [0, 0]
+    assert codes([start(tmp_path / "alone", 20, devices=1, arguments=given)]) == [0]
+    ours, theirs = rows(tmp_path / "two"), rows(tmp_path / "alone")
+    assert [(row["stage"], row["step"]) for row in ours] == [(row["stage"], row["step"]) for row in theirs]
+    np.testing.assert_allclose([row["loss"] for row in ours], [row["loss"] for row in theirs], rtol=1e-3)
+    assert codes(start_two(tmp_path / "two", 20, given)) == [0, 0]  # finished, and the same command
 
 
 @pytest.mark.slow

