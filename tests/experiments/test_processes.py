@@ -27,7 +27,8 @@ def stages(steps):
 def start(workdir, steps, *, devices, arguments=()):
     environment = {**os.environ, "XLA_FLAGS": xla.flags(devices)}
     command = ["experiments.train", "linear_gaussian/jnf", "--workdir", workdir, *SHORT, *stages(steps), *arguments]
-    with pathlib.Path(f"{workdir}.{'_'.join(arguments[-1:])}.log").open("a") as log:
+    last = pathlib.Path(*arguments[-1:]).name
+    with pathlib.Path(f"{workdir}.{last}.log").open("a") as log:
         return subprocess.Popen([sys.executable, "-m", *map(str, command)], cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
