@@ -141,7 +141,7 @@ def test_a_stage_of_another_run_is_taken_as_it_is(whole, tmp_path):
 def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp_path, broken, message):
     import jax
 
-    from experiments import experiment, train
+    from experiments import beginning, experiment
 
     other, workdir = tmp_path / "other", tmp_path / "run"
     shutil.copytree(whole, other)
@@ -157,7 +157,7 @@ def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp
     config = experiment.load(whole)
     with jax.enable_x64(False):  # as the run was trained
         model, data = experiment.build(config)
-        check = lambda: train._check_taken(config, model, data, other, ["joint"], workdir)
+        check = lambda: beginning.check_taken(config, model, data, other, ["joint"], workdir)
         if broken is None:
             check()
         else:
