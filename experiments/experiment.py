@@ -270,7 +270,9 @@ def load(workdir: pathlib.Path) -> Config:
         if not isinstance(config := configs.from_json(value), Config):
             raise ValueError(f"{path} holds no experiment")
     except configs.ForeignError as error:
-        raise ValueError(f"{error} It is in {path}.") from error
+        raise ValueError(
+            f"Expected the config of a run in {path} that can be built here, got one that cannot: {error}"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, RecursionError) as error:
         raise ValueError(f"Expected the config of a run in {path}, got a damaged file: {error}.") from error
     if _recorded_sum(workdir) not in (None, _sum(value)):

@@ -25,7 +25,7 @@ IMAGE = specs.ModalitySpec(shape=(2,), likelihood="laplace", support=(0.0, 1.0))
         (IMAGE, np.full((4, 2), 1.5), r"'x' in \[0.0, 1.0\], got 1.5"),
         (IMAGE, np.full((4, 2), -0.5), r"'x' in \[0.0, 1.0\], got -0.5"),
         (BITS, np.full((4, 2), 2), r"'x' in \[0, 1\], got 2"),
-        (BITS, np.full((4, 2), 0.25), "0 or 1 for the Bernoulli modality 'x', got 0.25"),
+        (BITS, np.full((4, 2), 0.25), "0 or 1 for the bernoulli modality 'x', got 0.25"),
         (WORD, np.full((4, 2), 3), r"'x' in \[0, 2\], got 3"),
         (WORD, np.zeros((4, 2)), "integer categories for modality 'x', got dtype float64"),
         (REAL, np.zeros((4, 2), ">f8"), r"byte order for modality 'x', got >f8: `x.astype\('float64'\)`"),

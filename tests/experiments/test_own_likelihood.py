@@ -122,7 +122,7 @@ def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordin
         with pytest.raises(ValueError, match=r"specs\.state\.likelihood"):
             stages.load(jnf.build(config.model, other), tmp_path / "shared")
         monkeypatch.delenv("JNF_MODULES")
-        with pytest.raises(ValueError, match=r"environment variable JNF_MODULES\. It is in .*config\.json"):
+        with pytest.raises(ValueError, match=r"config\.json that can be built here, got one that cannot: .* JNF_MODULES"):
             experiment.load(run)
 
 
