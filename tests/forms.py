@@ -11,9 +11,17 @@ import PIL.Image
 import scipy.sparse
 
 from jnf_jax import specs
-from jnf_jax.data import arrays, hf_datasets, image_folders, joined, multiomics, tables
+from jnf_jax.data import arrays, hf_datasets, image_folders, joined, multiomics, source, tables
 
 NUM = 60
+
+
+def together(config, module):
+    """All three parts as one: every example once, in some order."""
+    parts = [module.build(config, split) for split in source.SPLITS]
+    stack = lambda of: np.concatenate([of(part) for part in parts])
+    found = {name: stack(lambda part, name=name: part.arrays[name]) for name in parts[0].specs}
+    return parts[0], found, None if parts[0].labels is None else stack(lambda part: part.labels)
 
 
 def write(root):

@@ -65,3 +65,23 @@ def onto_support(spec: specs_lib.ModalitySpec, raw: types.Array) -> types.Array:
         return raw
     low, high = spec.support
     return low + (high - low) * jax.nn.sigmoid(raw)
+
+
+def around_locations(
+    spec: specs_lib.ModalitySpec,
+    log_prob: Callable[[types.Array, float, types.Array], types.Array],
+    noise: Callable[..., types.Array],
+) -> Likelihood:
+    """Returns a likelihood of independent reals, each a location and noise of the spec's scale. Draws are not cut off at the ends of a support.
+
+    Args:
+      spec: the modality.
+      log_prob: (locations, scale, x) -> the log density `[..]` of each entry.
+      noise: (key, shape, dtype) -> draws for location 0 and scale 1.
+    """
+    return Likelihood(
+        link=lambda raw: onto_support(spec, raw),
+        log_prob=lambda loc, x: log_prob(loc, spec.scale, x).sum(own_axes(spec)),
+        mean=lambda loc: loc,
+        sample=lambda key, loc: loc + spec.scale * noise(key, loc.shape, loc.dtype),
+    )

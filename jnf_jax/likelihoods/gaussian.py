@@ -1,7 +1,6 @@
 """Gaussian likelihood of real values, of the spec's scale: x ~ N(parameters, scale^2)."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +17,9 @@ class Config(base.Config):
 
 
 def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Likelihood:
-    """Returns the likelihood. Draws are not cut off at the ends of a support."""
+    """Returns the likelihood."""
     del config
-    return base.Likelihood(
-        link=functools.partial(base.onto_support, spec),
-        log_prob=lambda loc, x: log_prob(loc, spec.scale, x).sum(base.own_axes(spec)),
-        mean=lambda loc: loc,
-        sample=lambda key, loc: loc + spec.scale * jax.random.normal(key, loc.shape, loc.dtype),
-    )
+    return base.around_locations(spec, log_prob, jax.random.normal)
 
 
 def log_prob(loc: types.Array, scale: types.Array | float, x: types.Array) -> types.Array:

@@ -8,7 +8,6 @@ an entry that the decoder fits exactly has no maximum (Mattei and Frellsen, 2018
 
 import dataclasses
 import math
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +23,6 @@ class Config(base.Config):
     Attributes:
       factor: by which a learnt scale may be smaller or larger than the spec's, above 1.
     """
-
-    values: ClassVar[specs_lib.Values] = "reals"
 
     factor: float = 10.0
 

@@ -1,7 +1,6 @@
 """Laplace likelihood of real values, of the spec's scale b: p(x) = exp(-|x - parameters| / b) / 2b."""
 
 import dataclasses
-import functools
 
 import jax
 from jax.scipy.stats import laplace
@@ -16,11 +15,6 @@ class Config(base.Config):
 
 
 def build(config: Config, spec: specs_lib.ModalitySpec) -> base.Likelihood:
-    """Returns the likelihood. Draws are not cut off at the ends of a support."""
+    """Returns the likelihood."""
     del config
-    return base.Likelihood(
-        link=functools.partial(base.onto_support, spec),
-        log_prob=lambda loc, x: laplace.logpdf(x, loc, spec.scale).sum(base.own_axes(spec)),
-        mean=lambda loc: loc,
-        sample=lambda key, loc: loc + spec.scale * jax.random.laplace(key, loc.shape, loc.dtype),
-    )
+    return base.around_locations(spec, lambda loc, scale, x: laplace.logpdf(x, loc, scale), jax.random.laplace)

@@ -2,24 +2,14 @@ import dataclasses
 import decimal
 import sys
 
-import anndata
 import datasets
 import forms
-import mudata
 import numpy as np
 import pandas
 import pytest
 
 from jnf_jax import specs, units
 from jnf_jax.data import arrays, division, hf_datasets, image_folders, multiomics, reading, source, tables
-
-
-def together(config, module):
-    """All three parts as one: every example once, in some order."""
-    parts = [module.build(config, split) for split in source.SPLITS]
-    stack = lambda of: np.concatenate([of(part) for part in parts])
-    found = {name: stack(lambda part, name=name: part.arrays[name]) for name in parts[0].specs}
-    return parts[0], found, None if parts[0].labels is None else stack(lambda part: part.labels)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +35,7 @@ def test_the_division_keeps_what_was_published_for_testing():
 
 
 def test_images_are_those_of_their_files_and_their_classes(tmp_path):
-    part, found, labels = together(forms.write_images(tmp_path / "images"), image_folders)
+    part, found, labels = forms.together(forms.write_images(tmp_path / "images"), image_folders)
     assert part.specs["front"] == specs.ModalitySpec(shape=(6, 5, 3), likelihood="laplace", scale=0.5, support=(0.0, 1.0))
     expected = {}
     rng = np.random.default_rng(0)
@@ -64,7 +54,7 @@ def test_class_folders_and_grey_images_of_one_size(tmp_path):
             image = rng.integers(0, 256, (side, side, 3), np.uint8)
             forms.image(tmp_path / name / ("cat", "dog")[i % 2] / f"{i // 2}.png", image)
     config = image_folders.Config(path=str(tmp_path), class_folders=True, size=(5, 3), mode="L")
-    part, found, labels = together(config, image_folders)
+    part, found, labels = forms.together(config, image_folders)
     assert part.specs["side"].shape == found["side"].shape[1:] == (5, 3, 1)
     assert np.bincount(labels).tolist() == [10, 10]
     with pytest.raises(ValueError, match=r"one size in modality 'front', got \(6, 6\) in .* and \(7, 7\) in .*`size`"):
@@ -114,7 +104,7 @@ def test_images_that_cannot_be_read_are_named(tmp_path):
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
 def test_columns_become_modalities(tmp_path, ending):
     config = forms.write_table(tmp_path / f"table.{ending}")
-    part, found, labels = together(config, tables)
+    part, found, labels = forms.together(config, tables)
     body = part.specs["body"]
     assert dataclasses.replace(body, mean=None, deviation=None) == specs.ModalitySpec(
         shape=(2,), scale=0.5, labels=("age", "weight")
@@ -125,7 +115,7 @@ def test_columns_become_modalities(tmp_path, ending):
     train = tables.build(config, "train").arrays["body"]
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(train.std(0), 1, rtol=1e-5)
-    unscaled, raw, _ = together(dataclasses.replace(config, standardise=False), tables)
+    unscaled, raw, _ = forms.together(dataclasses.replace(config, standardise=False), tables)
     assert unscaled.specs["body"].mean is None
     frame = forms.table()
     order = [int(np.flatnonzero(np.isclose(frame["weight"], row, rtol=1e-6)).item()) for row in raw["body"][:, 1]]
@@ -226,7 +216,7 @@ def test_columns_of_whole_numbers_alone(tmp_path, dtype):
     frame = frame.astype({"w": dtype, "v": dtype})
     frame.to_parquet(tmp_path / "table.parquet")
     config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("w", "v"), "b": ("x",)}, standardise=False)
-    _, found, _ = together(config, tables)
+    _, found, _ = forms.together(config, tables)
     assert sorted(found["a"][:, 0]) == sorted(whole)
 
 
@@ -258,7 +248,7 @@ def test_files_that_are_no_tables_are_named(tmp_path):
 
 def test_features_become_modalities(tmp_path):
     config = dataclasses.replace(forms.write_dataset(tmp_path / "set"), standardise=False)
-    part, found, labels = together(config, hf_datasets)
+    part, found, labels = forms.together(config, hf_datasets)
     assert part.specs["scan"] == specs.ModalitySpec(shape=(5, 4, 1), likelihood="laplace", scale=0.5, support=(0.0, 1.0))
     assert part.specs["code"] == specs.ModalitySpec(shape=(3,), scale=0.5)
     rows = forms.rows()
@@ -298,56 +288,7 @@ def test_ragged_missing_and_unknown_columns_are_named(tmp_path):
             hf_datasets.build(dataclasses.replace(config, **change), "train")
 
 
-# cells
-
-
-def test_parts_become_modalities_matched_by_the_cells_names(tmp_path):
-    part, found, labels = together(forms.write_cells(tmp_path / "cells.h5mu"), multiomics)
-    rna, atac = forms.cells(), forms.peaks()
-    assert part.specs["rna"].likelihood == "negative_binomial"
-    assert part.specs["rna"].library == pytest.approx(part.arrays["rna"].sum(1).mean())
-    assert part.specs["atac"] == specs.ModalitySpec(shape=(9,), likelihood="bernoulli")
-    order = [int(np.flatnonzero((rna.X.toarray() == row).all(1)).item()) for row in found["rna"]]
-    names = rna.obs_names[order]
-    np.testing.assert_array_equal(found["atac"], atac[names].X.toarray())
-    np.testing.assert_array_equal(np.array(["B", "T"])[labels], rna.obs["kind"].to_numpy()[order])
-
-
-def test_several_files_and_a_layer(tmp_path):
-    forms.cells().write(tmp_path / "rna.h5ad")
-    forms.cells(40, 5).write(tmp_path / "protein.h5ad")
-    paths = {name: str(tmp_path / f"{name}.h5ad") for name in ("rna", "protein")}
-    config = multiomics.Config(paths=paths, layers={"rna": "log"}, label="kind", standardise=False)
-    with pytest.raises(
-        ValueError, match="modality 'protein' in every example, got none in 'cell40', 'cell41', 'cell42' and 17"
-    ):
-        multiomics.build(config, "train")
-    config = dataclasses.replace(config, incomplete=True)
-    part, found, _ = together(config, multiomics)
-    assert part.specs["rna"] == specs.ModalitySpec(shape=(7,), scale=0.5)
-    np.testing.assert_allclose(np.sort(found["rna"].ravel()), np.sort(forms.cells().layers["log"].ravel()))
-    assert sum(int((~multiomics.build(config, split).masks["protein"]).sum()) for split in source.SPLITS) == 20
-    for change, message in (
-        ({"layers": {"rna": "raw"}}, r"layer of \['log'\] for modality 'rna', got 'raw'"),
-        ({"layers": {"dna": "raw"}}, r"layers of modalities of .*, got \['dna'\]"),
-        ({"label": "type"}, "got 'type', which no modality has"),
-        ({"path": "cells.h5mu"}, "either the path of an .h5mu file or paths"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            multiomics.build(dataclasses.replace(config, **change), "train")
-
-
-def test_files_of_cells_that_cannot_be_read_are_named(tmp_path):
-    (tmp_path / "bad.h5mu").write_text("hello")
-    with pytest.raises(ValueError, match=r"a file that mudata wrote at .*bad.h5mu"):
-        multiomics.build(multiomics.Config(path=str(tmp_path / "bad.h5mu")), "train")
-    with pytest.raises(FileNotFoundError, match=r"a file that anndata wrote, got no file at 'none.h5ad'"):
-        multiomics.build(multiomics.Config(paths={"a": "none.h5ad"}), "train")
-    with mudata.set_options(pull_on_update=False):
-        twice = anndata.concat([forms.cells(), forms.cells()])
-        mudata.MuData({"rna": twice, "more": twice}).write(tmp_path / "twice.h5mu")
-    with pytest.raises(ValueError, match="once in modality 'rna', got 'cell0', 'cell1'"):
-        multiomics.build(multiomics.Config(path=str(tmp_path / "twice.h5mu")), "train")
+# values and splits, of any reader
 
 
 def test_words_are_classes_by_their_place():
@@ -423,7 +364,7 @@ def test_decimals_are_numbers(tmp_path):
     frame = pandas.DataFrame({"price": [decimal.Decimal(i) / 4 for i in range(40)], "x": np.linspace(0, 1, 40)})
     frame.to_parquet(tmp_path / "table.parquet")
     config = tables.Config(path=str(tmp_path / "table.parquet"), columns={"a": ("price",), "b": ("x",)}, standardise=False)
-    _, found, _ = together(config, tables)
+    _, found, _ = forms.together(config, tables)
     assert sorted(found["a"][:, 0]) == [i / 4 for i in range(40)]
 
 

@@ -120,6 +120,11 @@ def test_a_start_that_a_kill_left_in_part_is_asked_for_again(plain, tmp_path):
         train.train(PLAIN_OTHER, tmp_path / "new")
     assert train.train(PLAIN_OTHER, tmp_path / "new", finetuned=folder) == 0
     assert same(load(tmp_path / "new", PLAIN_OTHER), params, [*params])
+    next(p for p in (tmp_path / "new" / "start" / "0").rglob("*") if p.is_file()).write_bytes(b"?")
+    with pytest.raises(ValueError, match=r"a whole checkpoint in .*start, got damaged ones only"):
+        train.train(PLAIN_OTHER, tmp_path / "new")
+    assert train.train(PLAIN_OTHER, tmp_path / "new", finetuned=folder) == 0
+    assert train.train(PLAIN_OTHER, tmp_path / "new") == 0
 
 
 def test_a_run_has_one_start(plain, tmp_path):
