@@ -48,16 +48,28 @@ def init(key: types.Array, dim: int, hidden: Sequence[int], *, last_scale: float
 
 
 def apply(
-    params: list[dict[str, types.Array]], x: types.Array, *, hidden: Sequence[int], activation: str
+    params: list[dict[str, types.Array]], x: types.Array, *, hidden: Sequence[int], activation: str, backwards: bool = False
 ) -> tuple[types.Array, types.Array]:
-    """Returns the two outputs of each dimension, `[D]` and `[D]`, of one point `[D]`."""
-    *between, last = masks(x.shape[-1], hidden)
+    """Returns the two outputs of each dimension, `[D]` and `[D]`, of one point `[D]`.
+
+    Args:
+      params: of the network.
+      x: `[D]`.
+      hidden: widths of the hidden layers.
+      activation: its name.
+      backwards: whether the dimensions of x and of the outputs are counted from the last one. Weights are turned around then: they do not
+        change in a chain, where points do.
+    """
+    turned = (lambda array, axis: jnp.flip(array, axis)) if backwards else (lambda array, axis: array)
+    *between, last = (mask.astype(x.dtype) for mask in masks(x.shape[-1], hidden))
     act = activations.activation(activation)
-    for layer, mask in zip(params[:-1], between, strict=True):
-        x = act(x @ (layer["kernel"] * mask.astype(x.dtype)) + layer["bias"])
+    for i, (layer, mask) in enumerate(zip(params[:-1], between, strict=True)):
+        kernel = layer["kernel"] * mask
+        x = act(x @ (kernel if i else turned(kernel, 0)) + layer["bias"])
     # Two products and not one: what each output's gradient is made of is then computed for that output alone, by vectorised loops.
-    kernel, bias = params[-1]["kernel"] * last[..., None].astype(x.dtype), params[-1]["bias"]
-    return x @ kernel[..., 0] + bias[:, 0], x @ kernel[..., 1] + bias[:, 1]
+    kernels, biases = params[-1]["kernel"], turned(params[-1]["bias"], 0)
+    first, second = (x @ turned(kernels[..., i] * last, 1) + biases[:, i] for i in range(2))
+    return first, second
 
 
 def bounded(raw: types.Array, bound: float) -> types.Array:

@@ -41,9 +41,9 @@ def build(config: Config, dim: int, *, reverse: bool = False) -> base.Flow:
     """Returns the flow on R^dim; `reverse` says that its inverse is the one that must not widen (for `iaf`)."""
     sign = -1.0 if reverse else 1.0
 
-    def conditioner(block, z):
+    def conditioner(block, z, *, backwards=False):
         inputs = made.bounded(z, config.input_bound)
-        shift, raw = made.apply(block, inputs, hidden=config.hidden, activation=config.activation)
+        shift, raw = made.apply(block, inputs, hidden=config.hidden, activation=config.activation, backwards=backwards)
         return shift, sign * made.log_scale(raw, config.log_scale_bound, widening=config.widening)
 
     def init(key):
@@ -51,11 +51,11 @@ def build(config: Config, dim: int, *, reverse: bool = False) -> base.Flow:
 
     def forward(params, z):
         log_det = jnp.zeros((), z.dtype)
-        for block in params:
-            shift, log_scale = conditioner(block, z)
-            z = ((z - shift) * jnp.exp(-log_scale))[::-1]
+        for i, block in enumerate(params):  # every other one takes its point from the last coordinate to the first
+            shift, log_scale = conditioner(block, z, backwards=i % 2 == 1)
+            z = (z - shift) * jnp.exp(-log_scale)
             log_det = log_det - log_scale.sum()
-        return z, log_det
+        return z if len(params) % 2 == 0 else z[::-1], log_det
 
     def inverse(params, u):
         log_det = jnp.zeros((), u.dtype)

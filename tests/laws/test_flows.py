@@ -145,6 +145,17 @@ def test_made_outputs_depend_on_all_that_their_degrees_let_through(dim, width):
     assert reachable[-1, : dim - 1].all(), "the last output sees every input but the last"
 
 
+def test_a_made_that_counts_dimensions_from_the_last_is_one_of_a_turned_point():
+    params = made.init(jax.random.key(0), 5, (16, 16), last_scale=1.0)
+    z = jax.random.normal(jax.random.key(1), (5,))
+    backwards, forwards = (
+        functools.partial(made.apply, hidden=(16, 16), activation="tanh", backwards=b) for b in (True, False)
+    )
+    for found, expected in zip(backwards(params, z), forwards(params, z[::-1]), strict=True):
+        np.testing.assert_allclose(found, expected[::-1], rtol=1e-5, atol=1e-6)
+        assert abs(expected - expected[::-1]).max() > 0.1
+
+
 def test_unknown_activation_is_refused():
     flow = configs.build(dataclasses.replace(WITH_PARAMETERS[0], activation="swish"), 3)
     with pytest.raises(ValueError, match="Expected an activation"):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from jnf_jax import configs
 from jnf_jax.flows import maf
@@ -104,6 +105,16 @@ def test_held_out_codes_choose_the_number_of_components():
 def test_too_few_codes_are_refused():
     with pytest.raises(ValueError, match="at least 3 codes"):
         mixture.fit(mixture.Config(num_components=(3,)), 0, codes(0, 2), codes(0, 2))
+
+
+def test_a_diagonal_mixture_is_right_where_its_components_are_narrow_and_far_apart():
+    dim, rng = 512, np.random.default_rng(0)
+    loc, scale = rng.normal(size=(5, dim)), np.full((5, dim), 0.05)  # the default ridge leaves scales of .03
+    z = loc[2] + scale[2] * rng.normal(size=dim)
+    expected = scipy.stats.norm.logpdf(z, loc[2], scale[2]).sum() - np.log(5)  # the others are nowhere near
+    params = {"log_weights": np.zeros(5), "loc": loc, "whitening": 1 / scale}
+    found = mixture.log_density(*jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), (params, z)))
+    np.testing.assert_allclose(found, expected, atol=0.1)  # a rounding of sum (z^2 + c^2) / C is .02
 
 
 def test_derivatives_of_a_diagonal_mixture_are_those_of_its_formula():

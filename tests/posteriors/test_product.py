@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -174,6 +175,24 @@ def normaliser(rule, exact):
     mean = jnp.asarray(exact.mean)
     unnormalised = jnp.diagonal(product.log_densities(rule, exact.shared, exact.base, mean[:, None]))
     return unnormalised - jax.vmap(lambda m: jax.scipy.stats.multivariate_normal.logpdf(m, m, exact.covariance))(mean)
+
+
+def test_a_divisor_has_the_density_and_the_derivatives_of_its_gaussian():
+    rng = np.random.default_rng(0)
+    divisor = divisors.by_moments(rng.normal(size=(400, 4)) @ rng.normal(size=(4, 4)), np.full(4, 0.5))
+    divisor, u = jax.tree.map(jnp.asarray, (divisor, rng.normal(size=4)))
+
+    def ours(divisor, u):
+        return product.divisor_log_prob(divisor._replace(whitening=jnp.tril(divisor.whitening)), u)
+
+    def formula(divisor, u):
+        whitening = jnp.tril(divisor.whitening)
+        return jax.scipy.stats.multivariate_normal.logpdf(u, divisor.loc, jnp.linalg.inv(whitening @ whitening.T))
+
+    for derivative in (jax.value_and_grad, jax.jacfwd, jax.hessian):
+        for argnums in ((1,), (0, 1)):
+            found, expected = (derivative(f, argnums=argnums)(divisor, u) for f in (ours, formula))
+            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-8), found, expected)
 
 
 def test_no_expert_is_wider_than_its_divisor():
