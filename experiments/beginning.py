@@ -6,7 +6,7 @@ import shutil
 from experiments import experiment
 from jnf_jax import types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, processes, stages, starts, weights
+from jnf_jax.training import checkpoint, files, manifests, processes, stages, starts, weights
 
 
 def check_folder(workdir: pathlib.Path, config: experiment.Config, *, overwrite: bool) -> None:
@@ -73,7 +73,7 @@ def _start_given(model: base.Model, folder: pathlib.Path, workdir: pathlib.Path,
             f"Expected --finetune at the first command of a run, got a run without {kept.path}: choose another --workdir."
         )
     starts.check_about(model, workdir, start)
-    if _digests(kept) is not None and checkpoint.digest(kept.latest(start)) != checkpoint.digest(start):
+    if _digests(kept) is not None and manifests.digest(kept.latest(start)) != manifests.digest(start):
         raise ValueError(f"Expected the weights that the run in {workdir} began with, got others: choose another --workdir.")
     return start
 

@@ -24,7 +24,7 @@ from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, stages, writers
+from jnf_jax.training import files, manifests, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def evaluate(arguments: Arguments, config: experiment.Config, parts_path: pathli
         if left_out := len(data[arguments.split]) - len(test):
             progress.say(f"{left_out} of {left_out + len(test)} {arguments.split} examples lack a modality and are left out")
         run = _run(arguments, config, model, data, test, progress)
-        result["weights"] = checkpoint.digest(run.params)
+        result["weights"] = manifests.digest(run.params)
         found = parts.Parts(parts_path, asked | {"weights": result["weights"]} | _about_labels(test))
         if run.judges is not None:
             seen = {name: judged.classes == test.labels for name, judged in run.real.items()}
@@ -241,7 +241,7 @@ def long_chains(arguments: Arguments, config: experiment.Config, known: dict) ->
     test = data["test"].complete().take(arguments.chain_observations)
     key = keys.stream(jax.random.key(arguments.seed), "long chains")
     asked = {
-        "weights": checkpoint.digest(params),
+        "weights": manifests.digest(params),
         "num_chains": _LONG_CHAINS,
         "num_draws": arguments.chain_draws,
         "thinning": arguments.chain_thinning,

@@ -17,7 +17,7 @@ import tyro
 
 from experiments import experiment, model_card
 from jnf_jax import configs
-from jnf_jax.training import checkpoint, files, hub, stages, weights
+from jnf_jax.training import files, hub, manifests, stages, weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     packages = (environment or {}).get("packages", {})
     card = lambda folder, evaluation: model_card.write(folder, config, model.specs, params, packages, evaluation)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        if weights.found(output) and checkpoint.digest(weights.read(model, output)) == checkpoint.digest(params):
+        if weights.found(output) and manifests.digest(weights.read(model, output)) == manifests.digest(params):
             _update(output, config, evaluation, card)
             return
         raise ValueError(f"Expected a new or an empty folder to write to, got {output}, which holds something.")

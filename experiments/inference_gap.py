@@ -24,7 +24,7 @@ from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes, inference_gap
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, stages, writers
+from jnf_jax.training import files, manifests, stages, writers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def main() -> int:
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name != "workdir"}
-        found = parts.Parts(path.with_name("inference_gap.parts.json"), asked | {"weights": checkpoint.digest(params)})
+        found = parts.Parts(path.with_name("inference_gap.parts.json"), asked | {"weights": manifests.digest(params)})
         result = measure(arguments, model, params, data, found, progress)
         files.write_json(path, result | {"seconds": found.seconds})
         found.remove()

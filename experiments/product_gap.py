@@ -26,7 +26,7 @@ from experiments import direct, evaluate, experiment, measures, parts
 from jnf_jax import keys, subsets, types
 from jnf_jax.metrics import classifiers, coherence, subset_score
 from jnf_jax.models import base, jnf
-from jnf_jax.training import checkpoint, files, stages, writers
+from jnf_jax.training import files, manifests, stages, writers
 
 ARMS = {
     "published": {"product_rule": "prior", "outside": 1e-3},
@@ -99,7 +99,7 @@ def main() -> int:
             path = arguments.workdir / "product_gap" / f"{arm}.json"
             path.parent.mkdir(exist_ok=True)
             asked = {n: v for n, v in dataclasses.asdict(arguments).items() if n not in ("workdir", "arms", "results")}
-            kept = parts.Parts(path.with_suffix(".parts.json"), asked | {"weights": checkpoint.digest(shared.params)})
+            kept = parts.Parts(path.with_suffix(".parts.json"), asked | {"weights": manifests.digest(shared.params)})
             found[arm] = {"arm": arm, "settings": ARMS[arm]} | measure(arguments, config, arm, shared, kept, progress)
             found[arm]["seconds"] = kept.seconds
             for target in (path, *_copies(arguments, config, arm)):

@@ -23,7 +23,7 @@ from experiments import experiment, on_ray, parts, pictures, shards
 from jnf_jax import distributions, keys, specs, subsets, types
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, stages, writers
+from jnf_jax.training import manifests, stages, writers
 
 _LONGEST = 180  # characters of a name of a picture
 _MOST_TILES = 100  # in a row of a picture, or below each other
@@ -95,7 +95,7 @@ def main() -> int:
     folder.mkdir(exist_ok=True)
     with experiment.lease(arguments.workdir), writers.Progress() as progress:
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in ("workdir", "observe")}
-        found = parts.Parts(folder / "sample.parts.json", asked | {"weights": checkpoint.digest(params)})
+        found = parts.Parts(folder / "sample.parts.json", asked | {"weights": manifests.digest(params)})
         for done, subset in enumerate(chosen):
             progress.update("sampling", done, len(chosen), subsets.label(subset))
             if arguments.observe is None and not data["test"].having(subset).any():

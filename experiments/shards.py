@@ -22,7 +22,7 @@ from experiments import experiment
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes
-from jnf_jax.training import checkpoint, files, stages
+from jnf_jax.training import files, manifests, stages
 
 _ASKED = b"asked"
 
@@ -75,7 +75,7 @@ def plan(job: Job) -> Plan:
     asked = about | {
         "observe": list(subset),
         "config": hashlib.sha256((pathlib.Path(job.workdir) / "config.json").read_bytes()).hexdigest(),
-        "weights": checkpoint.digest(params),
+        "weights": manifests.digest(params),
     }
     rows = _rows(data[job.split], subset)
     if not len(rows):

@@ -1,20 +1,16 @@
 """Checkpoints by Orbax that are either whole or not there.
 
 A state is copied to the host, and a thread writes it while training goes on. Orbax commits a step by renaming its folder; afterwards a manifest
-is written beside it: the sha256 of every file and of the values, the shape and type of every leaf, what the state belongs to, and the sha256
-of all that. A step without a manifest was never finished, and one that differs from its manifest was damaged: neither is
+is written beside it (`manifests`). A step without a manifest was never finished, and one that differs from its manifest was damaged: neither is
 restored. The newest whole step is, and training from there gives the same result, only later.
 """
 
 import concurrent.futures
 import dataclasses
-import hashlib
 import json
-import math
 import os
 import pathlib
 import shutil
-import stat
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +18,7 @@ import jax
 import numpy as np
 
 from jnf_jax import configs
-from jnf_jax.training import files
+from jnf_jax.training import files, manifests
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,9 +141,9 @@ class Directory:
             if (trouble := self._damage(step)) is None:
                 content = self._manifest(step)
                 self._check_about(content, step)
-                check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
+                manifests.check_leaves(content["leaves"], manifests.leaves(like), f"the checkpoint {self._folder(step)}")
                 state = _orbax().load(self._folder(step), like)
-                if content.get("values") in (None, digest(state)):
+                if content.get("values") in (None, manifests.digest(state)):
                     return state
                 trouble = f"{self._folder(step)} holds other values than were saved"
             self._pass_over(trouble)
@@ -185,7 +181,7 @@ class Directory:
         if (step := self.newest()) is not None:
             content = self._manifest(step)
             self._check_about(content, step)
-            check_leaves(content["leaves"], _leaves(like), f"the checkpoint {self._folder(step)}")
+            manifests.check_leaves(content["leaves"], manifests.leaves(like), f"the checkpoint {self._folder(step)}")
 
     def check_about(self) -> None:
         """Checks that the newest whole step, where there is one, belongs to what this directory is about.
@@ -200,7 +196,7 @@ class Directory:
     def adopt(self, about: Mapping[str, Any]) -> None:
         """Changes what the newest whole step belongs to, in these entries."""
         if (step := self.newest()) is not None and (content := self._manifest(step)).get("about") not in (None, {**about}):
-            _write_manifest(self._manifest_path(step), content | {"about": content["about"] | dict(about)})
+            manifests.write(manifests.beside(self._folder(step)), content | {"about": content["about"] | dict(about)})
 
     def set_aside(self) -> str:
         """Renames the folder, so that what is in it stays to be looked at and nothing is found here any more; returns its new name."""
@@ -240,21 +236,15 @@ class Directory:
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob("*tmp*"):  # by a process that was killed
                 _remove(left)
-            _remove(self._manifest_path(step))  # from here to the end this step does not exist
+            _remove(manifests.beside(folder))  # from here to the end this step does not exist
             _remove(folder)
             context = _orbax().Context()
             context.array.saving.use_compression = False  # weights do not shrink, and training wants the cores
             with context:
                 _orbax().save(folder, state)
-            content = {
-                "step": step,
-                "loss": None if loss is None or not math.isfinite(loss) else loss,
-                "about": self._about,
-                "values": digest(state),
-                "leaves": _leaves(state),
-                "files": {name: files.sha256(folder / name) for name in _files(folder)},
-            }
-            _write_manifest(self._manifest_path(step), content)
+            manifests.write(
+                manifests.beside(folder), manifests.describe(folder, state, step=step, loss=loss, about=self._about)
+            )
         except BaseException:
             for left in (folder, *self.path.glob("*tmp*")):
                 _remove(left)
@@ -292,27 +282,6 @@ class Directory:
                 "The command that trained the run rebuilds it."
             )
 
-    def _damage(self, step: int) -> str | None:
-        """Returns what is wrong with a step, None where it is whole."""
-        try:
-            content = self._manifest(step)
-        except files.DamagedError as error:
-            return str(error)
-        folder, expected = self._folder(step), content["files"]
-        if folder.is_symlink() or not folder.is_dir():
-            return f"{folder} is missing"
-        found = _files(folder)
-        if missing := sorted(set(expected) - set(found)):
-            return f"{folder / missing[0]} is missing"
-        if foreign := sorted(set(found) - set(expected)):
-            return f"{folder / foreign[0]} does not belong there"
-        for name, known in expected.items():
-            if not stat.S_ISREG((folder / name).lstat().st_mode):
-                return f"{folder / name} is no plain file"
-            if files.sha256(folder / name) != known:
-                return f"{folder / name} has changed since it was written"
-        return None
-
     def _check_about(self, content: dict, step: int) -> None:
         saved = content.get("about")
         if self._about is None or saved is None:
@@ -327,27 +296,11 @@ class Directory:
     def _folder(self, step: int) -> pathlib.Path:
         return self.path / str(step)
 
-    def _manifest_path(self, step: int) -> pathlib.Path:
-        return self.path / f"{step}.json"
-
     def _manifest(self, step: int) -> dict:
-        path = self._manifest_path(step)
-        value = files.read_json(path)
-        if isinstance(value, dict) and set(value) == {"leaves", "files"}:  # as they were before they had a sum of their own
-            content = value
-        elif (
-            isinstance(value, dict)
-            and set(value) == {"sha256", "content"}
-            and value["sha256"] == files.json_sum(value["content"])
-        ):
-            content = value["content"]
-        else:
-            raise files.DamagedError(f"{path} has changed since it was written")
-        if not (_all_of(content.get("leaves"), list) and _all_of(content.get("files"), str)):
-            raise files.DamagedError(f"{path} has changed since it was written")
-        if content.get("step", step) != step:
-            raise files.DamagedError(f"{path} is that of step {content['step']}")
-        return content
+        return manifests.read(manifests.beside(self._folder(step)), step)
+
+    def _damage(self, step: int) -> str | None:
+        return manifests.damage(self._folder(step), step)
 
 
 def _orbax() -> Any:
@@ -370,18 +323,6 @@ def write_alone() -> None:
         module.should_skip_process_sync = lambda processes=None: True
 
 
-def digest(tree: Any) -> str | None:
-    """Returns the sha256 of a tree's names, shapes, types and values; None where a part of it lies in other processes."""
-    found = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            return None
-        array = np.asarray(leaf)
-        found.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}\n".encode())
-        found.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
-    return found.hexdigest()
-
-
 _executor: concurrent.futures.ThreadPoolExecutor | None = None
 
 
@@ -401,10 +342,6 @@ def _forget_writer() -> None:
 os.register_at_fork(after_in_child=_forget_writer)  # a child has no thread of its parent's
 
 
-def _write_manifest(path: pathlib.Path, content: dict) -> None:
-    files.write_json(path, {"sha256": files.json_sum(json.loads(json.dumps(content))), "content": content})
-
-
 def _reason(error: BaseException) -> str:
     """Returns an error's first words: Orbax's go on for pages."""
     text = str(error).strip().split("\n")[0]
@@ -414,40 +351,8 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[:200]}"
 
 
-def _all_of(value: Any, kind: type) -> bool:
-    return isinstance(value, dict) and all(isinstance(entry, kind) for entry in value.values())
-
-
 def _is_step(name: str) -> bool:
     return name.isascii() and name.isdigit() and (name == "0" or name[0] != "0") and len(name) < 16
-
-
-def _leaves(tree: Any) -> dict[str, list]:
-    return {
-        jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)]
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
-
-
-def check_leaves(saved: dict, expected: dict, where: str) -> None:
-    """Checks that saved leaves are those expected; both are path -> [shape, type].
-
-    Raises:
-      ValueError: if they differ; the first one that does is named, and `where` it was looked for.
-    """
-    for name in [*expected, *saved]:
-        if saved.get(name) != expected.get(name):
-            describe = lambda leaf: "nothing" if leaf is None else f"{leaf[1]} of shape {tuple(leaf[0])}"
-            raise ValueError(f"Expected {describe(expected.get(name))} for {name} in {where}, got {describe(saved.get(name))}.")
-
-
-def _files(folder: pathlib.Path) -> list[str]:
-    """Returns everything below a folder that is no folder; links are not followed."""
-    found = []
-    for root, folders, names in os.walk(folder, followlinks=False):
-        links = [name for name in folders if (pathlib.Path(root) / name).is_symlink()]
-        found += [str((pathlib.Path(root) / name).relative_to(folder)) for name in (*names, *links)]
-    return sorted(found)
 
 
 def _remove(path: pathlib.Path) -> None:

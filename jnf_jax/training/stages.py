@@ -16,7 +16,7 @@ from jnf_jax import compiling, configs, keys, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.data import source
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files, fit, processes, starts, weights
+from jnf_jax.training import checkpoint, files, fit, manifests, processes, starts, weights
 
 _PREPARE_BATCH = 500
 _DEFAULT = checkpoint.Policy()
@@ -89,40 +89,92 @@ def train(
         "pace": pace,
     }
     for stage in model.stages:
-        about = None if folder is None else about_stage(model, stage, key, settings, digests) | seen
-        options = {"policy": policy, "about": about, "on_trouble": on_trouble}
-        done = states = newest = None
-        passed_over: list[str] = []
+        kept = None
         if folder is not None:
-            done = processes.shared(checkpoint.Directory(folder / "params" / stage.name, **options))
-            best, lines = _whole(done, lambda d=done, s=stage, p=params: d.latest(_owned(s, p)))
-            passed_over += lines
-            if best is not None:
-                params = {**params, **best}
-                digests[stage.name] = checkpoint.digest(best)
-                continue
-            states = processes.shared(checkpoint.Directory(folder / "checkpoints" / stage.name, **options))
-            newest, lines = _whole(states, states.newest)
-            passed_over += lines
-        on_resume(stage.name, newest or 0, passed_over)
-        if stage.begin is not None and not given.issuperset(stage.trainable):
-            params = stage.begin(params)
-        if stage.solve is not None:
-            batches = [data[split].batch() for split in ("train", "validation")]
-            params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *batches)}
-        num_steps = 0
-        if stage.loss is not None:
-            own = {"config": settings[stage.name], "checkpoints": states}
-            params, complete = _fit(stage, params, keys.stream(key, stage.name), data, folder, **own, **common)
+            about = about_stage(model, stage, key, settings, digests) | seen
+            kept = _Kept(folder, stage, about=about, policy=policy, on_trouble=on_trouble)
+        if kept is not None and (best := kept.finished(_owned(stage, params))) is not None:
+            params = {**params, **best}
+        else:
+            on_resume(stage.name, *(kept.progress() if kept else (0, [])))
+            if stage.begin is not None and not given.issuperset(stage.trainable):
+                params = stage.begin(params)
+            params, complete = _run(stage, params, key, data, kept, settings.get(stage.name), **common)
             if not complete:
-                if states is not None:
-                    states.wait()
                 return params, False
-            num_steps = settings[stage.name].num_steps
-        if done is not None:
-            states.settle()
-            _keep(done, _owned(stage, params), num_steps)
-        digests[stage.name] = checkpoint.digest(_owned(stage, params))
+        digests[stage.name] = manifests.digest(_owned(stage, params))
+    return params, True
+
+
+class _Kept:
+    """What a folder keeps of a stage: its checkpoints, its finished weights, and those before a step that was not finite."""
+
+    def __init__(self, folder: pathlib.Path, stage: base.Stage, **options: Any):
+        directory = lambda kind, **options: processes.shared(checkpoint.Directory(folder / kind / stage.name, **options))
+        self.checkpoints = directory("checkpoints", **options)
+        self._finished = directory("params", **options)
+        self._failed = directory("failed")
+        self._passed_over: list[str] = []
+
+    def finished(self, like: types.Params) -> types.Params | None:
+        """Returns the finished weights, None where there are none that are whole."""
+        return self._whole(self._finished, lambda: self._finished.latest(like))
+
+    def progress(self) -> tuple[int, list[str]]:
+        """Returns the step of the newest checkpoint, 0 without one, and what was passed over because it was damaged."""
+        return self._whole(self.checkpoints, self.checkpoints.newest) or 0, self._passed_over
+
+    def finish(self, weights: types.Params, step: int) -> None:
+        """Writes finished weights."""
+        self.checkpoints.settle()
+        _write(self._finished, weights, step)
+
+    def fail(self, weights: types.Params, step: int) -> None:
+        """Writes the weights before a step that was not finite."""
+        _write(self._failed, weights, step)
+
+    def _whole(self, directory: checkpoint.Directory, restore: Callable[[], Any]) -> Any | None:
+        """Returns what `restore` finds, None where all is damaged: it is set aside then."""
+        try:
+            found = restore()
+        except files.DamagedError:
+            if directory.policy.strict:
+                raise
+            self._passed_over += [
+                *directory.damaged,
+                f"nothing in {directory.path} is whole, it is now {directory.set_aside()}",
+            ]
+            return None
+        self._passed_over += directory.damaged
+        return found
+
+
+def _write(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:
+    directory.save(weights, step=step)
+    directory.wait()
+
+
+def _run(
+    stage: base.Stage,
+    params: types.Params,
+    key: types.Array,
+    data: Mapping[str, source.Source],
+    kept: _Kept | None,
+    config: fit.Config | None,
+    **options: Any,
+) -> tuple[types.Params, bool]:
+    """Solves and trains a stage, given the options of `fit.fit`; returns the parameters, and whether it ran to its end."""
+    if stage.solve is not None:
+        batches = [data[split].batch() for split in ("train", "validation")]
+        params = {**params, **stage.solve(params, keys.stream(key, f"{stage.name} solve"), *batches)}
+    if stage.loss is not None:
+        params, complete = _fit(stage, params, keys.stream(key, stage.name), data, kept, config=config, **options)
+        if not complete:
+            if kept is not None:
+                kept.checkpoints.wait()
+            return params, False
+    if kept is not None:
+        kept.finish(_owned(stage, params), 0 if stage.loss is None else config.num_steps)
     return params, True
 
 
@@ -131,19 +183,19 @@ def _fit(
     params: types.Params,
     key: types.Array,
     data: Mapping[str, source.Source],
-    folder: pathlib.Path | None,
+    kept: _Kept | None,
     **options: Any,
 ) -> tuple[types.Params, bool]:
-    """Returns what `fit.fit` returns, given its options; weights before a step that was not finite are kept in the folder's `failed`."""
+    """Returns what `fit.fit` returns, given its options; weights before a step that was not finite are kept."""
     train_data, validation = (
         fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
     )
     try:
-        return fit.fit(stage, params, key, train_data, validation, **options)
+        checkpoints = None if kept is None else kept.checkpoints
+        return fit.fit(stage, params, key, train_data, validation, checkpoints=checkpoints, **options)
     except fit.NonFiniteError as error:
-        if folder is not None:
-            failed = processes.shared(checkpoint.Directory(folder / "failed" / stage.name))
-            _keep(failed, _owned(stage, error.params), error.failed_step)
+        if kept is not None:
+            kept.fail(_owned(stage, error.params), error.failed_step)
         raise
 
 
@@ -185,22 +237,6 @@ def _about_data(data: Mapping[str, source.Source]) -> dict[str, Any]:
 def key_words(key: types.Array) -> list[int]:
     """Returns a key as numbers."""
     return [int(word) for word in np.ravel(jax.random.key_data(key))]
-
-
-def _whole(directory: checkpoint.Directory, restore: Callable[[], Any]) -> tuple[Any | None, list[str]]:
-    """Returns what `restore` finds, None where all is damaged and was set aside, and what was passed over."""
-    try:
-        return restore(), list(directory.damaged)
-    except files.DamagedError:
-        if directory.policy.strict:
-            raise
-        lines = list(directory.damaged)
-        return None, [*lines, f"nothing in {directory.path} is whole, it is now {directory.set_aside()}"]
-
-
-def _keep(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:
-    directory.save(weights, step=step)
-    directory.wait()
 
 
 def check(

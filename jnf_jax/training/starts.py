@@ -11,7 +11,7 @@ import numpy as np
 
 from jnf_jax import types
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, weights
+from jnf_jax.training import checkpoint, manifests, weights
 
 
 def read(model: base.Model, folder: str | os.PathLike) -> types.Params:
@@ -61,7 +61,7 @@ def check(model: base.Model, start: types.Params) -> types.Params:
         raise ValueError(f"Expected a start of some of the model's entries {list(known)}, got {got}.")
     like = blank(model)
     taken = {name: start[name] for name in sorted(set(like) & set(start))}
-    checkpoint.check_leaves(_form(taken), _form({name: like[name] for name in taken}), "what training starts from")
+    manifests.check_leaves(_form(taken), _form({name: like[name] for name in taken}), "what training starts from")
     return jax.tree.map(jnp.asarray, taken)
 
 
@@ -74,7 +74,7 @@ def blank(model: base.Model) -> types.Params:
 
 def about(start: types.Params | None) -> dict[str, Any]:
     """Returns what stages that were trained from it belong to beside the rest, as JSON values."""
-    return {"start": None if start is None else checkpoint.digest(start)}
+    return {"start": None if start is None else manifests.digest(start)}
 
 
 def check_about(model: base.Model, folder: pathlib.Path, start: types.Params) -> None:

@@ -23,7 +23,7 @@ import jnf_jax
 from jnf_jax import configs, types
 from jnf_jax import specs as specs_lib
 from jnf_jax.models import base
-from jnf_jax.training import checkpoint, files
+from jnf_jax.training import files, manifests
 
 WEIGHTS = "model.safetensors"
 MODEL = "model.json"
@@ -169,7 +169,7 @@ def _check(arrays: Mapping[str, np.ndarray], model: base.Model, where: str) -> t
     """Returns the model's params as shapes, once arrays have their names, shapes and types."""
     like = jax.eval_shape(model.init, jax.random.key(0))
     form = lambda leaves: {name: [list(leaf.shape), str(leaf.dtype)] for name, leaf in leaves.items()}
-    checkpoint.check_leaves(form(arrays), form(_named(like)), where)
+    manifests.check_leaves(form(arrays), form(_named(like)), where)
     return like
 
 

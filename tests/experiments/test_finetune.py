@@ -92,14 +92,14 @@ def test_a_killed_run_goes_on_without_the_folder_it_started_from(run, tmp_path, 
     config = dataclasses.replace(OTHER, training=CONFIG.training)
     assert train.train(config, tmp_path / "whole", finetuned=shared) == 0
     shutil.copytree(shared, tmp_path / "shared")
-    kept = stages._keep
+    kept = stages._write
 
     def dies(*args):
         kept(*args)
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):  # between the stages
-        patch.setattr(stages, "_keep", dies)
+        patch.setattr(stages, "_write", dies)
         train.train(config, tmp_path / "killed", finetuned=tmp_path / "shared")
     shutil.rmtree(tmp_path / "shared")
     with pytest.raises(ValueError, match="to be of this training, got start"):
