@@ -8,9 +8,13 @@ where it has none; `draw`; one column for each entry, in the units of the file a
 Images and other arrays go into `<split>/<modality>.npz`, with `values` `[draws, examples, ..]`.
 """
 
+import contextlib
 import csv
 import dataclasses
+import functools
 import pathlib
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import jax
@@ -59,13 +63,14 @@ def main() -> int:
     with writers.Progress() as progress:
         for done, split in enumerate(arguments.splits):
             progress.update("predicting", done, len(arguments.splits), split)
-            found = predictions.predict(
-                model, params, keys.stream(jax.random.key(arguments.seed), split), data[split],
-                given=given, num_samples=arguments.num_samples, noise=not arguments.mean,
-            )  # fmt: skip
-            for name, predicted in found.items():
-                _write(arguments.output / split, name, data[split], predicted)
-                counts[name] = counts.get(name, 0) + len(predicted.examples)
+            with _on_disk(arguments.output) as allocate:
+                found = predictions.predict(
+                    model, params, keys.stream(jax.random.key(arguments.seed), split), data[split],
+                    given=given, num_samples=arguments.num_samples, noise=not arguments.mean, allocate=allocate,
+                )  # fmt: skip
+                for name, predicted in found.items():
+                    _write(arguments.output / split, name, data[split], predicted)
+                    counts[name] = counts.get(name, 0) + len(predicted.examples)
         progress.update("predicting", len(arguments.splits), len(arguments.splits))
     if not counts:
         what = "an example that lacks a modality" if given is None else f"an example that has {', '.join(given)}"
@@ -76,12 +81,24 @@ def main() -> int:
     return 0
 
 
+@contextlib.contextmanager
+def _on_disk(folder: pathlib.Path) -> Iterator[Callable[[str, tuple[int, ...], np.dtype], np.ndarray]]:
+    """Yields what allocates arrays in files of a folder, made with the first of them; they are removed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def temporary() -> pathlib.Path:
+            folder.mkdir(parents=True, exist_ok=True)
+            return pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".draws")))
+
+        yield lambda name, shape, dtype: np.memmap(temporary() / name, dtype, "w+", shape=shape)
+
+
 def _write(folder: pathlib.Path, name: str, data: source.Source, predicted: predictions.Predicted) -> None:
     """Writes a modality's values; the file is renamed into place when it is whole."""
     spec = data.specs[name]
     folder.mkdir(parents=True, exist_ok=True)
     rows = predicted.examples if data.rows is None else data.rows[predicted.examples]
-    values = units.original(spec, predicted.values)
     path = folder / f"{name}.{'csv' if len(spec.shape) == 1 else 'npz'}"
     temporary = path.with_name(f".{path.name}.tmp")
     if path.suffix == ".csv":
@@ -89,11 +106,11 @@ def _write(folder: pathlib.Path, name: str, data: source.Source, predicted: pred
             table = csv.writer(file)
             table.writerow(["row", "draw", *_entries(name, spec), "rhat"])
             for i, row in enumerate(rows.tolist()):
-                for draw, x in enumerate(values[:, i]):
+                for draw, x in enumerate(units.original(spec, predicted.values[:, i])):
                     table.writerow([row, draw, *_words(spec, x), f"{predicted.rhat[i]:.4g}"])
     else:
         with temporary.open("wb") as file:
-            np.savez(file, row=rows, values=values, rhat=predicted.rhat)
+            np.savez(file, row=rows, values=units.original(spec, predicted.values), rhat=predicted.rhat)
     temporary.replace(path)
 
 

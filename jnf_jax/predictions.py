@@ -1,6 +1,6 @@
 """Modalities generated for every example of a data set: what each one lacks, given all that it has, or all others given the same ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ def predict(
     num_samples: int = 20,
     noise: bool = True,
     batch_size: int = 100,
+    allocate: Callable[[str, tuple[int, ...], np.dtype], np.ndarray] = lambda name, shape, dtype: np.empty(shape, dtype),
 ) -> dict[str, Predicted]:
     """Returns draws x_j ~ p(x_j | z), z ~ q(z | x_S), for the modalities j outside S.
 
@@ -41,6 +42,7 @@ def predict(
       num_samples: draws of each example.
       noise: whether a draw is an observation, with the likelihood's noise; otherwise its mean.
       batch_size: examples in one call. All calls have one shape, so that one program serves all subsets of a size.
+      allocate: (modality, shape, type) -> the array that its draws are written into, one of `np.memmap` where they do not fit in memory.
 
     Returns:
       modality -> its draws; a modality that no example lacks is not there.
@@ -53,12 +55,14 @@ def predict(
     for name, number in {"num_samples": num_samples, "batch_size": batch_size}.items():
         if number < 1:
             raise ValueError(f"Expected a {name} of at least 1, got {number}.")
-    found: dict[str, list[Predicted]] = {}
     groups = list(_groups(model, data, given))
+    lacking = {name: [part for subset, part in groups if name not in subset] for name in model.specs}
+    examples = {name: np.sort(np.concatenate(parts)) for name, parts in lacking.items() if parts}
+    found: dict[str, Predicted] = {}
     size = min(batch_size, max((len(examples) for _, examples in groups), default=1))
-    for subset, examples in groups:
-        for start in range(0, len(examples), size):
-            part = examples[start : start + size]
+    for subset, of_subset in groups:
+        for start in range(0, len(of_subset), size):
+            part = of_subset[start : start + size]
             one = keys.stream(keys.stream(key, subsets.label(subset)), "batch", start)
             observed = {name: data.arrays[name][np.resize(part, size)] for name in subset}
             z, info = model.sample_posterior(params, one, observed, num_samples=num_samples)
@@ -67,8 +71,12 @@ def predict(
             for name in model.specs:
                 if name not in subset:
                     values = _values(model, name, keys.stream(one, name), decoded[name], noise=noise)[:, : len(part)]
-                    found.setdefault(name, []).append(Predicted(part, values, rhat))
-    return {name: _joined(found[name]) for name in model.specs if name in found}
+                    if name not in found:
+                        shape = (num_samples, len(examples[name]), *values.shape[2:])
+                        found[name] = Predicted(examples[name], allocate(name, shape, values.dtype), np.empty(shape[1]))
+                    places = np.searchsorted(examples[name], part)
+                    found[name].values[:, places], found[name].rhat[places] = values, rhat
+    return {name: found[name] for name in model.specs if name in found}
 
 
 def _groups(model: base.Model, data: source.Source, given: Sequence[str] | None) -> Iterator[tuple[subsets.Subset, np.ndarray]]:
@@ -91,11 +99,3 @@ def _groups(model: base.Model, data: source.Source, given: Sequence[str] | None)
 def _values(model: base.Model, name: str, key: types.Array, parameters: Any, *, noise: bool) -> np.ndarray:
     spec = model.specs[name]
     return np.asarray(distributions.sample(spec, key, parameters) if noise else distributions.mean(spec, parameters))
-
-
-def _joined(parts: list[Predicted]) -> Predicted:
-    """Returns parts as one, in the order of the examples."""
-    examples = np.concatenate([part.examples for part in parts])
-    order = np.argsort(examples)
-    values = np.concatenate([part.values for part in parts], axis=1)
-    return Predicted(examples[order], values[:, order], np.concatenate([part.rhat for part in parts])[order])

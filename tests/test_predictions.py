@@ -66,6 +66,18 @@ def test_what_an_example_lacks_is_generated_from_all_that_it_has(batch_size):
     np.testing.assert_array_equal(result["b"].values, np.broadcast_to(z[:, None], (2, len(z), 3)))
 
 
+def test_draws_are_written_into_arrays_that_the_caller_allocates(tmp_path):
+    def allocate(name, shape, dtype):
+        return np.memmap(tmp_path / name, dtype, "w+", shape=shape)
+
+    result, expected = found(num_samples=2, batch_size=7, allocate=allocate), found(num_samples=2, batch_size=7)
+    for name, predicted in result.items():
+        assert isinstance(predicted.values, np.memmap)
+        jax.tree.map(np.testing.assert_array_equal, predicted._replace(values=np.asarray(predicted.values)), expected[name])
+        written = np.fromfile(tmp_path / name, predicted.values.dtype)
+        np.testing.assert_array_equal(written, np.ravel(expected[name].values))
+
+
 def test_all_else_is_generated_from_what_is_given():
     result = found(given=["c"], noise=False, num_samples=1)
     assert list(result) == ["a", "b"]  # b too of the examples that have it
@@ -107,7 +119,7 @@ def test_the_command_writes_the_units_of_the_file_and_the_names_of_categories(tm
     monkeypatch.setattr(sys, "argv", command)
     assert predict.main() == 0
     assert "b: 60 examples" in capsys.readouterr().out  # 30 of two splits
-    assert not (output / "validation").exists()
+    assert sorted(path.name for path in output.iterdir()) == ["test", "train"]  # nothing is lacking in the validation data
     table = list(csv.DictReader((output / "test" / "b.csv").open()))
     assert list(table[0]) == ["row", "draw", "x", "y", "z", "rhat"]
     assert len(table) == 3 * int((~MASKS["b"]).sum())
@@ -121,6 +133,7 @@ def test_the_command_writes_the_units_of_the_file_and_the_names_of_categories(tm
     monkeypatch.setattr(sys, "argv", [*command[:4], str(tmp_path / "none"), "--splits", "validation"])
     with pytest.raises(ValueError, match="an example that lacks a modality in validation, got none"):
         predict.main()
+    assert not (tmp_path / "none").exists()
 
 
 def test_pictures_are_written_as_arrays(tmp_path):
