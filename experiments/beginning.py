@@ -3,20 +3,20 @@
 import pathlib
 import shutil
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax import types
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, files, manifests, processes, stages, starts, weights
 
 
 def check_folder(workdir: pathlib.Path, config: experiment.Config, *, overwrite: bool) -> None:
-    """Raises a ValueError where a run cannot be trained in a folder; as `experiment.check_free` where nothing is overwritten."""
+    """Raises a ValueError where a run cannot be trained in a folder; as `run_folder.check_free` where nothing is overwritten."""
     if weights.found(workdir):
         raise ValueError(
             f"Expected a --workdir without shared weights, which would be read in place of those trained, got {workdir}."
         )
     if not overwrite:
-        experiment.check_free(workdir, config)
+        run_folder.check_free(workdir, config)
 
 
 def begin(
@@ -39,10 +39,10 @@ def begin(
         check_taken(config, model, data, *taken, None if overwrite else workdir)
     start = None if finetuned is None else _start_given(model, finetuned, workdir, overwrite=overwrite)
     if overwrite:
-        experiment.remove(workdir)
+        run_folder.remove(workdir)
     else:
         stages.check_data(model, workdir, data)  # the config may name another place
-    experiment.create(workdir, config)
+    run_folder.create(workdir, config)
     if start is not None and _digests(kept := _kept_start(workdir)) is None:
         kept.save(start, step=0)
         kept.wait()
@@ -111,7 +111,7 @@ def check_taken(
       ValueError: if the model has no such stage; the other run has not finished it, or trained it with other settings or on other data, or its
         files are damaged; it was trained on a stage that is not taken too; or this run has one of its own.
     """
-    theirs = experiment.load(other)
+    theirs = run_folder.load(other)
     taken = _stages(model, names)
     for stage in taken:
         name = stage.name
@@ -119,7 +119,7 @@ def check_taken(
             raise ValueError(
                 f"Expected {sorted(absent)} to be taken too, on which stage {name!r} was trained, got {names} alone."
             )
-        if differing := experiment.stage_differences(config, theirs, name):
+        if differing := run_folder.stage_differences(config, theirs, name):
             raise ValueError(f"Expected a stage {name!r} of this experiment's settings in {other}, got others of {differing}.")
         if (digests := stages.finished(other, stage).digests()) is None:
             raise ValueError(f"Expected a finished stage {name!r} in {other}, got none.")

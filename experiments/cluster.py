@@ -21,7 +21,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax.training import fit, processes, sharding
 
 _HEARTBEAT = 60  # seconds after which a silent process is taken for dead
@@ -107,9 +107,9 @@ def is_alone_on_its_host(environment: Mapping[str, str]) -> bool:
 
 @contextlib.contextmanager
 def lease(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the run's folder for all processes, of which the first writes there; errors as in `experiment.lease`."""
+    """Holds the run's folder for all processes, of which the first writes there; errors as in `run_folder.lease`."""
     with contextlib.ExitStack() as stack:
-        processes.from_first(lambda: stack.enter_context(experiment.lease(workdir)))
+        processes.from_first(lambda: stack.enter_context(run_folder.lease(workdir)))
         yield
 
 

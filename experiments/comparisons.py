@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from experiments import classifiers as classifier_cache
-from experiments import experiment, pictures
+from experiments import experiment, pictures, run_folder
 from jnf_jax import distributions, keys, specs
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, codes, coherence, inference_gap, reconstruction
@@ -36,8 +36,8 @@ def load(folders: Sequence[pathlib.Path]) -> tuple[list[Run], experiment.Splits]
       ValueError: if they were not trained on the same data.
     """
     runs = []
-    for folder, name in zip(folders, experiment.labels(folders), strict=True):
-        config = experiment.load(folder)
+    for folder, name in zip(folders, run_folder.labels(folders), strict=True):
+        config = run_folder.load(folder)
         model, data = experiment.build(config)
         params = stages.load(model, folder, data={"test": data["test"]})
         runs.append(Run(name, config, model, params))

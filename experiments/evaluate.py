@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 
 from experiments import classifiers as classifier_cache
-from experiments import experiment, measures, parts, tables
+from experiments import experiment, measures, parts, run_folder, tables
 from jnf_jax import distributions, keys, subsets, types
 from jnf_jax.data import source
 from jnf_jax.metrics import classifiers, coherence, inception, reconstruction
@@ -85,8 +85,8 @@ def main() -> int:
     experiment.check_counts(arguments, "num_observations", "num_samples", "num_prior", "num_likelihood", "num_importance")
     experiment.check_counts(arguments, "batch_size", "chain_observations", "chain_draws", "chain_thinning")
     experiment.check_counts(arguments, "num_codes", "num_scored", least=0)
-    config = experiment.load(arguments.workdir)
-    with experiment.lease(arguments.workdir):
+    config = run_folder.load(arguments.workdir)
+    with run_folder.lease(arguments.workdir):
         path = arguments.workdir / FILES["test" if arguments.chains_only else arguments.split]
         result = parts.known(path)
         if arguments.chains_only:

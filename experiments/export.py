@@ -15,7 +15,7 @@ from typing import Any
 
 import tyro
 
-from experiments import experiment, model_card
+from experiments import experiment, model_card, run_folder
 from jnf_jax import configs
 from jnf_jax.training import files, hub, manifests, stages, weights
 
@@ -53,7 +53,7 @@ def export(workdir: pathlib.Path, output: pathlib.Path) -> None:
     Raises:
       ValueError: if the run is not finished, its JSON files are damaged, or `output` holds something but this run's weights.
     """
-    config = experiment.load(workdir)
+    config = run_folder.load(workdir)
     environment, evaluation = (_read(workdir / name) for name in ("environment.json", "evaluation.json"))
     model, _ = experiment.build(config)
     params = stages.load(model, workdir)

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import comparisons, experiment, parts, pictures
+from experiments import comparisons, experiment, parts, pictures, run_folder
 from jnf_jax import distributions, keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes as codes_lib
@@ -56,7 +56,7 @@ def main() -> int:
     experiment.check_counts(arguments, "num_latent", "num_traced")
     if arguments.modality is not None and not arguments.beside:
         raise ValueError("Expected --beside with --modality, which says what is compared, got none.")
-    config = experiment.load(arguments.workdir)
+    config = run_folder.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir, data={"test": data["test"]})
     test = data["test"].complete()
@@ -66,7 +66,7 @@ def main() -> int:
     if arguments.beside:
         return compare(arguments, folder, key)
     figures = {
-        "losses": losses(experiment.metrics(arguments.workdir)),
+        "losses": losses(run_folder.metrics(arguments.workdir)),
         "latent_space": latent_space(model, params, keys.stream(key, "latent"), test.take(arguments.num_latent)),
     }
     evaluation = arguments.workdir / "evaluation.json"

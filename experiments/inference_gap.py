@@ -19,7 +19,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import experiment, parts
+from experiments import experiment, parts, run_folder
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes, inference_gap
@@ -63,13 +63,13 @@ def main() -> int:
     experiment.check_counts(arguments, "num_partners", "num_neighbours", "num_draws")
     if not arguments.radius > 0:
         raise ValueError(f"Expected a --radius of more than 0, got {arguments.radius}.")
-    config = experiment.load(arguments.workdir)
+    config = run_folder.load(arguments.workdir)
     model, data = experiment.build(config)
     params = stages.load(model, arguments.workdir, data=data)
     if not codes.is_one(model, params):
         raise ValueError(f"Expected a model with one code, got one with several: {type(config.model).__module__}.")
     data = data.complete()
-    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+    with run_folder.lease(arguments.workdir), writers.Progress() as progress:
         path = arguments.workdir / "inference_gap.json"
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name != "workdir"}
         found = parts.Parts(path.with_name("inference_gap.parts.json"), asked | {"weights": manifests.digest(params)})

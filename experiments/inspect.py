@@ -18,7 +18,7 @@ import rich.console
 import rich.table
 import tyro
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax import types
 from jnf_jax.models import base
 from jnf_jax.training import checkpoint, fit, sharding, step
@@ -44,7 +44,7 @@ def main() -> int:
     arguments = tyro.cli(Arguments, prog="jnf-jax inspect")
     workdir = pathlib.Path(arguments.target)
     is_run = workdir.is_dir() and (workdir / "config.json").exists()
-    config = experiment.load(workdir) if is_run else experiment.find(arguments.target, quick=arguments.quick)
+    config = run_folder.load(workdir) if is_run else experiment.find(arguments.target, quick=arguments.quick)
     model, data = experiment.build(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
     console = rich.console.Console()
@@ -54,7 +54,7 @@ def main() -> int:
         console.print(_table("A step, compiled", [costs(model, params, data, config, s) for s in model.stages if s.loss]))
     if is_run:
         console.print(_table("Checkpoints", checkpoints(model, workdir)))
-        console.print(_table("Time", times(experiment.metrics(workdir))))
+        console.print(_table("Time", times(run_folder.metrics(workdir))))
     return 0
 
 

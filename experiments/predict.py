@@ -21,7 +21,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax import keys, predictions, specs, subsets, units
 from jnf_jax.data import source
 from jnf_jax.training import stages, writers
@@ -56,7 +56,7 @@ def main() -> int:
     experiment.check_counts(arguments, "num_samples")
     if arguments.output.exists() and (not arguments.output.is_dir() or any(arguments.output.iterdir())):
         raise ValueError(f"Expected a new or an empty folder as --output, got {arguments.output}.")
-    model, data = experiment.build(experiment.load(arguments.workdir))
+    model, data = experiment.build(run_folder.load(arguments.workdir))
     given = None if arguments.observe is None else subsets.parse(tuple(model.specs), arguments.observe)
     params = stages.load(model, arguments.workdir, data={"test": data["test"]})
     counts: dict[str, int] = {}

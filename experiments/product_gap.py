@@ -22,7 +22,7 @@ import rich.table
 import tyro
 
 from experiments import classifiers as classifier_cache
-from experiments import direct, evaluate, experiment, measures, parts
+from experiments import direct, evaluate, experiment, measures, parts, run_folder
 from jnf_jax import keys, subsets, types
 from jnf_jax.metrics import classifiers, coherence, subset_score
 from jnf_jax.models import base, jnf
@@ -85,7 +85,7 @@ def main() -> int:
     experiment.check_counts(arguments, "num_observations", "num_scored", "num_samples", least=2)
     if "direct" in arguments.arms and not arguments.direct:
         raise ValueError("Expected direct experts for the arm 'direct', got --no-direct.")
-    config = experiment.load(arguments.workdir)
+    config = run_folder.load(arguments.workdir)
     names = tuple(experiment.build(config)[0].specs)
     if not isinstance(config.model, jnf.Config) or len(names) < 3:
         raise ValueError(
@@ -93,7 +93,7 @@ def main() -> int:
         )
     subsets.choose(names, arguments.subsets)  # raises before direct experts are trained
     found = {}
-    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+    with run_folder.lease(arguments.workdir), writers.Progress() as progress:
         shared = prepare(arguments, config, progress)
         for arm in arguments.arms:
             path = arguments.workdir / "product_gap" / f"{arm}.json"

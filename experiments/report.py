@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, pages, tables
+from experiments import experiment, pages, run_folder, tables
 from jnf_jax import configs
 from jnf_jax.training import files
 
@@ -113,8 +113,8 @@ def load(folder: pathlib.Path) -> Run:
         raise ValueError(
             f"Expected a whole evaluation in {folder}, got one of {sorted(parts['evaluation'])}: evaluate the run."
         )
-    config = configs.to_json(experiment.load(folder))  # fields that came later, with what they were before
-    return Run(folder, config, parts["evaluation"], experiment.metrics(folder))
+    config = configs.to_json(run_folder.load(folder))  # fields that came later, with what they were before
+    return Run(folder, config, parts["evaluation"], run_folder.metrics(folder))
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

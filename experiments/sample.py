@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
-from experiments import experiment, on_ray, parts, pictures, shards
+from experiments import experiment, on_ray, parts, pictures, run_folder, shards
 from jnf_jax import distributions, keys, specs, subsets, types
 from jnf_jax.data import source
 from jnf_jax.models import base
@@ -83,7 +83,7 @@ def main() -> int:
             raise ValueError(
                 f"Expected --{flag} of at most {_MOST_TILES} in a picture, got {number}; --all draws codes, any number."
             )
-    config = experiment.load(arguments.workdir)
+    config = run_folder.load(arguments.workdir)
     model, data = experiment.build(config)
     names = tuple(model.specs)
     if arguments.observe is not None:
@@ -93,7 +93,7 @@ def main() -> int:
     params = stages.load(model, arguments.workdir, data={"test": data["test"]})
     folder = arguments.workdir / "samples"
     folder.mkdir(exist_ok=True)
-    with experiment.lease(arguments.workdir), writers.Progress() as progress:
+    with run_folder.lease(arguments.workdir), writers.Progress() as progress:
         asked = {name: value for name, value in dataclasses.asdict(arguments).items() if name not in ("workdir", "observe")}
         found = parts.Parts(folder / "sample.parts.json", asked | {"weights": manifests.digest(params)})
         for done, subset in enumerate(chosen):

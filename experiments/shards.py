@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax import keys, subsets
 from jnf_jax.data import source
 from jnf_jax.metrics import codes
@@ -159,7 +159,7 @@ def _path(job: Job, number: int) -> pathlib.Path:
 @functools.cache
 def _loaded(workdir: str):
     folder = pathlib.Path(workdir)
-    model, data = experiment.build(experiment.load(folder))
+    model, data = experiment.build(run_folder.load(folder))
     return model, data, stages.load(model, folder, data={"test": data["test"]})
 
 

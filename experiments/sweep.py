@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from experiments import evaluate, experiment, figures, listing, on_ray, parts, stopping
+from experiments import evaluate, experiment, figures, listing, on_ray, parts, run_folder, stopping
 
 MODELS = ("jnf", "jnf_cl", "jnf_dcca")
 _SHARED = ("--init-stages", "joint")
@@ -128,7 +128,7 @@ def commands(arguments: Arguments, model: str, seed: int, folder: pathlib.Path, 
     first = arguments.models[0]
     found = [experiment.find(listing.of(arguments.data, m), quick=arguments.quick) for m in (first, model)]
     has_its_own = (folder / "params" / "joint").exists() and not (folder / "taken.json").exists()
-    same = all("joint" in c.training for c in found) and not experiment.stage_differences(*found, "joint")
+    same = all("joint" in c.training for c in found) and not run_folder.stage_differences(*found, "joint")
     if model != first and same and not has_its_own:
         train += ["--init-from", str(shared), *_SHARED]
     measure = ["evaluate", "--workdir", str(folder), *arguments.evaluate.split()]

@@ -6,7 +6,7 @@ import sys
 import jax
 import pytest
 
-from experiments import experiment, listing
+from experiments import experiment, listing, run_folder
 from jnf_jax import configs, keys, specs, subsets
 from jnf_jax.flows import coupling, maf
 from jnf_jax.models import jnf
@@ -53,7 +53,7 @@ def test_what_could_not_be_read_back_gets_no_folder(tmp_path):
 
     config = dataclasses.replace(experiment.find("linear_gaussian/jnf"), data=Config())
     with pytest.raises(ValueError, match="config of a module in"):
-        experiment.create(tmp_path / "run", config)
+        run_folder.create(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 
 

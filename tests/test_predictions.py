@@ -111,7 +111,7 @@ def test_bad_questions_are_refused(options, message):
 
 def test_the_command_writes_the_units_of_the_file_and_the_names_of_categories(tmp_path, monkeypatch, capsys):
     splits = {"train": data(), "validation": data(masks=None), "test": data()}
-    monkeypatch.setattr(predict.experiment, "load", lambda folder: None)
+    monkeypatch.setattr(predict.run_folder, "load", lambda folder: None)
     monkeypatch.setattr(predict.experiment, "build", lambda config: (model(), splits))
     monkeypatch.setattr(predict.stages, "load", lambda *args, **options: {})
     output = tmp_path / "predicted"

@@ -68,11 +68,11 @@ def params_files(workdir):
     import jax
     import numpy as np
 
-    from experiments import experiment
+    from experiments import run_folder
     from jnf_jax import configs
     from jnf_jax.training import stages
 
-    config = experiment.load(workdir)
+    config = run_folder.load(workdir)
     model = configs.build(config.model, configs.build(config.data, "train").specs)
     leaves = jax.tree.leaves(stages.load(model, workdir))
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()

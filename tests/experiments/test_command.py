@@ -55,14 +55,14 @@ def test_a_file_that_is_not_there_or_has_no_config_is_named(tmp_path, monkeypatc
 def test_a_config_anywhere_is_trained_and_read_back(tmp_path):
     import numpy as np
 
-    from experiments import experiment
+    from experiments import run_folder
 
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", a=rng.normal(size=(200, 4)), b=rng.normal(size=(200, 3)))
     (tmp_path / "mine.py").write_text(OWN)
     result = command("train", tmp_path / "mine.py", "--workdir", "run", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    config = experiment.load(tmp_path / "run")
+    config = run_folder.load(tmp_path / "run")
     assert config.data.specs["b"].shape == (3,)
     assert command("sample", "--workdir", "run", "--observe", "a", cwd=tmp_path).returncode == 0
 

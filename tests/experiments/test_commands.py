@@ -10,7 +10,7 @@ import time
 import pytest
 from scripts import ROOT, SHORT, digest, environment, run
 
-from experiments import evaluate, experiment, train
+from experiments import evaluate, experiment, run_folder, train
 
 
 def test_the_folder_explains_itself(whole):
@@ -154,7 +154,7 @@ def test_only_a_finished_stage_is_taken_and_none_in_an_own_ones_place(whole, tmp
     elif broken == "own":
         (workdir / "params").mkdir(parents=True)
         shutil.copytree(whole / "params" / "experts", workdir / "params" / "joint")
-    config = experiment.load(whole)
+    config = run_folder.load(whole)
     with jax.enable_x64(False):  # as the run was trained
         model, data = experiment.build(config)
         check = lambda: beginning.check_taken(config, model, data, other, ["joint"], workdir)
@@ -198,7 +198,7 @@ def test_help_all_lists_every_field_with_its_meaning(end):
 def test_two_writers_are_refused(whole):
     code = (
         "import pathlib, sys, time; from experiments import experiment\n"
-        "with experiment.lease(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with run_folder.lease(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(whole)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True

@@ -14,7 +14,7 @@ import time
 import jax
 import pytest
 
-from experiments import experiment, parts, stopping, train
+from experiments import experiment, parts, run_folder, stopping, train
 from jnf_jax.training import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -23,7 +23,7 @@ CONFIG = experiment.find("linear_gaussian/jnf")
 
 @pytest.fixture
 def run(tmp_path):
-    experiment.create(tmp_path / "run", CONFIG)
+    run_folder.create(tmp_path / "run", CONFIG)
     return tmp_path / "run"
 
 
@@ -47,28 +47,28 @@ def test_a_damaged_config_is_named_and_written_again_by_the_command_that_began_t
     for seed in range(60):
         path.write_bytes(broken(random.Random(seed), whole))
         try:
-            assert experiment.load(run) == CONFIG
+            assert run_folder.load(run) == CONFIG
             outcomes["harmless"] += 1
         except ValueError as error:
             assert str(error).startswith("Expected the config"), error
             outcomes["refused"] += 1
-        experiment.check_free(run, CONFIG)  # the sum in environment.json tells that it is this run's
+        run_folder.check_free(run, CONFIG)  # the sum in environment.json tells that it is this run's
     print(outcomes)
     assert outcomes["refused"] >= 55
     path.write_bytes(b"?")
     (run / "environment.json").unlink()
     with pytest.raises(ValueError, match=r"config\.json holds no JSON.*--overwrite"):
-        experiment.check_free(run, CONFIG)
+        run_folder.check_free(run, CONFIG)
 
 
 def test_a_folder_whose_config_is_gone_is_not_taken_for_an_empty_one(run):
     (run / "config.json").unlink()
     (run / "params" / "joint").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"Expected a config\.json beside"):
-        experiment.check_free(run, CONFIG)
-    experiment.remove(run)
+        run_folder.check_free(run, CONFIG)
+    run_folder.remove(run)
     assert list(run.iterdir()) == []
-    experiment.check_free(run, CONFIG)
+    run_folder.check_free(run, CONFIG)
 
 
 def test_damaged_results_are_set_aside_and_damaged_parts_found_again(tmp_path, capsys):
@@ -124,7 +124,7 @@ def test_a_picture_of_a_million_tiles_is_refused(monkeypatch):
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="Expected a work directory that can be written"), experiment.lease(tmp_path / "file"):
+    with pytest.raises(ValueError, match="Expected a work directory that can be written"), run_folder.lease(tmp_path / "file"):
         pass
 
 
@@ -193,7 +193,7 @@ def test_another_config_is_refused_with_both_values_and_overwrite_starts_again(r
     assert train.train(other, run, overwrite=True, **options) == 0
     assert not (run / "params").exists()
     assert (run / "notes.txt").exists()
-    assert experiment.load(run) == other
+    assert run_folder.load(run) == other
     assert train.train(other, run, overwrite=False, **options) == 0  # the same command again
 
 
@@ -204,7 +204,7 @@ def test_a_read_only_disk_is_named(tmp_path):
     try:
         with (
             pytest.raises(ValueError, match=r"can be written, got .*: Read-only file system"),
-            experiment.lease(tmp_path / "a"),
+            run_folder.lease(tmp_path / "a"),
         ):
             pass
     finally:

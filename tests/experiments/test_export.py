@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import download, experiment, export, model_card, sample
+from experiments import download, experiment, export, model_card, run_folder, sample
 from jnf_jax.data import linear_gaussian
 from jnf_jax.models import mvae
 from jnf_jax.networks import mlp
@@ -40,7 +40,7 @@ def as_in_a_process_of_its_own():
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("export") / "run"
     with jax.enable_x64(False):
-        experiment.create(workdir, CONFIG)
+        run_folder.create(workdir, CONFIG)
         model, data = experiment.build(CONFIG)
         stages.train(model, jax.random.key(0), data, settings=CONFIG.training, folder=workdir)
     files.write_json(workdir / "evaluation.json", EVALUATION)
@@ -68,7 +68,7 @@ def test_its_parameters_are_those_of_the_run(run, shared):
     model, params = weights.load(shared)
     expected = stages.load(model, run)
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, expected))
-    assert experiment.load(shared) == CONFIG
+    assert run_folder.load(shared) == CONFIG
 
 
 def test_pictures_are_those_of_the_run(run, shared, monkeypatch):
@@ -136,7 +136,7 @@ def test_the_same_run_may_be_exported_again_and_damage_leaves_nothing_behind(run
 
 
 def test_an_unfinished_run_is_not_exported(tmp_path):
-    experiment.create(tmp_path / "run", CONFIG)
+    run_folder.create(tmp_path / "run", CONFIG)
     with pytest.raises(ValueError, match="Expected a finished stage 'vae'"):
         export.export(tmp_path / "run", tmp_path / "shared")
     assert not (tmp_path / "shared").exists()

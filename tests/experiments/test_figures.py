@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from experiments import experiment, figures
+from experiments import figures, run_folder
 from jnf_jax import specs
 
 KEY = jax.random.key(0)
@@ -93,9 +93,9 @@ def test_a_modality_without_runs_beside_is_refused_first(tmp_path, monkeypatch):
 
 def test_runs_of_folders_of_one_name_are_told_apart(tmp_path):
     folders = [tmp_path / "first" / "mvae", tmp_path / "second" / "mvae", tmp_path / "third" / "jnf" / "seed_0"]
-    assert experiment.labels(folders[1:]) == ["mvae", "jnf/seed_0"]
-    assert experiment.labels(folders[:2]) == ["first/mvae", "second/mvae"]
+    assert run_folder.labels(folders[1:]) == ["mvae", "jnf/seed_0"]
+    assert run_folder.labels(folders[:2]) == ["first/mvae", "second/mvae"]
     seeds = [tmp_path / name / "jnf" / "seed_0" for name in "xy"]
-    assert experiment.labels(seeds) == ["x/jnf/seed_0", "y/jnf/seed_0"]
+    assert run_folder.labels(seeds) == ["x/jnf/seed_0", "y/jnf/seed_0"]
     with pytest.raises(ValueError, match="different runs beside each other"):
-        experiment.labels([folders[0], folders[0]])
+        run_folder.labels([folders[0], folders[0]])

@@ -118,10 +118,10 @@ def test_evaluate_sample_and_figures(whole):
 def test_long_chains_already_run_are_taken_over(whole, monkeypatch):
     import jax
 
-    from experiments import evaluate, experiment
+    from experiments import evaluate, run_folder
 
     arguments = evaluate.Arguments(workdir=whole, chain_observations=5, chain_draws=50)
-    config = experiment.load(whole)
+    config = run_folder.load(whole)
     drawn = []
     with jax.enable_x64(False):  # as the run was trained
         first = next(evaluate.long_chains(arguments, config, {}))

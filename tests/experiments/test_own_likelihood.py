@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import evaluate, experiment, export, predict, sample, train
+from experiments import evaluate, experiment, export, predict, run_folder, sample, train
 from jnf_jax import ModalitySpec, distributions
 from jnf_jax.data import arrays, tables
 from jnf_jax.likelihoods import base, heteroscedastic
@@ -94,7 +94,7 @@ def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordin
     run = tmp_path / "run"
     with jax.enable_x64(False):
         assert train.train(config, run) == 0
-        assert experiment.load(run) == config
+        assert run_folder.load(run) == config
         model, _ = experiment.build(config)
         assert model.specs["state"].parameter_shape == (1,)
         params = stages.load(model, run)
@@ -123,7 +123,7 @@ def test_ordered_categories_are_read_trained_measured_predicted_and_shared(ordin
             stages.load(jnf.build(config.model, other), tmp_path / "shared")
         monkeypatch.delenv("JNF_MODULES")
         with pytest.raises(ValueError, match=r"config\.json that can be built here, got one that cannot: .* JNF_MODULES"):
-            experiment.load(run)
+            run_folder.load(run)
 
 
 def test_probabilities_of_ordered_categories_sum_to_one(ordinal):

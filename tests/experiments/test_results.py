@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from experiments import experiment
+from experiments import experiment, run_folder
 from jnf_jax.marginals import standard_normal
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_settings_are_those_of_the_experiment(run):
     sizes = [experiment.find(name)]
     with contextlib.suppress(ValueError):  # it has no quick size
         sizes.append(experiment.find(name, quick=True))
-    config = experiment.load(RESULTS / run)
+    config = run_folder.load(RESULTS / run)
     if getattr(config.model, "product_rule", None) == "prior":  # made by the published product: the rest has to agree
         sizes = [dataclasses.replace(size, model=published(size.model, config.model.sampler)) for size in sizes]
     assert config in [dataclasses.replace(size, seed=config.seed) for size in sizes], "run it again"

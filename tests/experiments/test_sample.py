@@ -100,7 +100,7 @@ def test_the_spread_beside_a_draw_is_that_of_observations():
 def test_subsets_that_no_test_example_has_are_passed_over(tmp_path, monkeypatch, capsys):
     even = np.arange(30) % 2 == 0
     data = {"test": dataclasses.replace(drawn.data(), masks={"blood": even, "digit": ~even})}
-    monkeypatch.setattr(sample.experiment, "load", lambda folder: None)
+    monkeypatch.setattr(sample.run_folder, "load", lambda folder: None)
     monkeypatch.setattr(sample.experiment, "build", lambda config: (drawn.model(), data))
     monkeypatch.setattr(sample.stages, "load", lambda *args, **options: {})
     command = ["sample", "--workdir", str(tmp_path), "--num-samples", "2", "--num-observations", "1"]

@@ -8,7 +8,7 @@ import time
 import pytest
 import scripts
 
-from experiments import compare, evaluate, experiment, grid, listing, sweep
+from experiments import compare, evaluate, experiment, grid, listing, run_folder, sweep
 from jnf_jax import specs
 from jnf_jax.data import arrays
 
@@ -37,13 +37,13 @@ def test_a_joint_stage_of_other_networks_is_not_taken(tmp_path):
 
 def test_a_stage_is_another_runs_where_all_that_it_depends_on_agrees():
     gaussian, jnf, shared = (experiment.find(f"polydigits/{name}") for name in ("gaussian", "jnf", "jnf_cl"))
-    assert not experiment.stage_differences(gaussian, jnf, "joint")
-    assert not experiment.stage_differences(shared, jnf, "joint")
-    assert experiment.stage_differences(gaussian, jnf, "experts") == ["model.flow"]
+    assert not run_folder.stage_differences(gaussian, jnf, "joint")
+    assert not run_folder.stage_differences(shared, jnf, "joint")
+    assert run_folder.stage_differences(gaussian, jnf, "experts") == ["model.flow"]
     changed = dataclasses.replace(jnf, model=dataclasses.replace(jnf.model, beta=9.0))
-    assert experiment.stage_differences(changed, jnf, "joint") == ["model.beta"]
+    assert run_folder.stage_differences(changed, jnf, "joint") == ["model.beta"]
     longer = {**jnf.training, "joint": dataclasses.replace(jnf.training["joint"], num_steps=7)}
-    assert experiment.stage_differences(dataclasses.replace(jnf, training=longer), jnf, "joint") == ["training.joint.num_steps"]
+    assert run_folder.stage_differences(dataclasses.replace(jnf, training=longer), jnf, "joint") == ["training.joint.num_steps"]
 
 
 def test_modalities_in_another_order_are_other_data():
@@ -52,8 +52,8 @@ def test_modalities_in_another_order_are_other_data():
         dataclasses.replace(experiment.find("polydigits/jnf"), data=arrays.Config(path="mine.npz", specs=order))
         for order in (both, dict(reversed(both.items())))
     )
-    assert not experiment.stage_differences(first, first, "joint")
-    assert experiment.stage_differences(first, other, "joint") == ["data.specs"]
+    assert not run_folder.stage_differences(first, first, "joint")
+    assert run_folder.stage_differences(first, other, "joint") == ["data.specs"]
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tfevents
 
-from experiments import experiment, previews, train
+from experiments import experiment, previews, run_folder, train
 from jnf_jax import ModalitySpec, configs
 from jnf_jax.data import arrays, linear_gaussian, source
 from jnf_jax.models import jnf, mvae
@@ -161,7 +161,7 @@ def test_what_loggers_keep_goes_with_the_run(tmp_path):
     for name in ("tensorboard", "wandb", "mlflow"):
         (tmp_path / name / "vae").mkdir(parents=True)
     (tmp_path / "config.json").write_text("?")
-    experiment.remove(tmp_path)
+    run_folder.remove(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_runs_is_not_removed(tmp_path):
         train.train(CONFIG, tmp_path, overwrite=True)
     assert len(list(tmp_path.iterdir())) == 5
     (tmp_path / "environment.json").write_text("{}")
-    experiment.remove(tmp_path)
+    run_folder.remove(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
@@ -255,7 +255,7 @@ def test_data_that_were_moved_are_found_at_their_new_place(tmp_path):
         (tmp_path / "mine.npz").rename(new)
         assert train.train(at(new), folder) == 0
         assert (folder / "metrics.jsonl").read_text() == before  # nothing was trained again
-        assert experiment.load(folder).data.path == str(new)
+        assert run_folder.load(folder).data.path == str(new)
         assert train.train(at(new), tmp_path / "other", taken=(folder, None)) == 0
         other = dataclasses.replace(at(new), data=dataclasses.replace(at(new).data, seed=3))
         with pytest.raises(ValueError, match=r"data\.seed: 0 -> 3"):
@@ -263,7 +263,7 @@ def test_data_that_were_moved_are_found_at_their_new_place(tmp_path):
         np.savez(tmp_path / "others.npz", a=rng.normal(size=(200, 3)) + 1, b=rng.normal(size=(200, 2)))
         with pytest.raises(ValueError, match=r"data\.train\.a\.mean"):
             train.train(at(tmp_path / "others.npz"), folder)
-        assert experiment.load(folder).data.path == str(new)  # what was refused changed nothing
+        assert run_folder.load(folder).data.path == str(new)  # what was refused changed nothing
 
 
 def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch):
@@ -284,7 +284,7 @@ def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch
     monkeypatch.setenv("JNF_MODULES", "other, myflow")
     with jax.enable_x64(False):
         assert train.train(config, tmp_path / "run") == 0
-        assert experiment.load(tmp_path / "run") == config
+        assert run_folder.load(tmp_path / "run") == config
         model, _ = experiment.build(config)
         weights.save(tmp_path / "shared", stages.load(model, tmp_path / "run"), config=config.model, specs=model.specs)
         assert weights.load(tmp_path / "shared")[0].config == config.model
@@ -301,4 +301,4 @@ def test_a_component_of_ones_own_is_a_module_that_is_named(tmp_path, monkeypatch
     ],
 )  # fmt: skip
 def test_places_are_told_from_what_is_there(name, is_place):
-    assert experiment._is_a_place(name) == is_place
+    assert run_folder._is_a_place(name) == is_place
