@@ -8,13 +8,12 @@ where it has none; `draw`; one column for each entry, in the units of the file a
 Images and other arrays go into `<split>/<modality>.npz`, with `values` `[draws, examples, ..]`.
 """
 
-import contextlib
 import csv
 import dataclasses
-import functools
+import math
+import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator
 from typing import Literal
 
 import jax
@@ -22,8 +21,9 @@ import numpy as np
 import tyro
 
 from experiments import experiment, run_folder
-from jnf_jax import keys, predictions, specs, subsets, units
+from jnf_jax import keys, predictions, specs, subsets, types, units
 from jnf_jax.data import source
+from jnf_jax.models import base
 from jnf_jax.training import stages, writers
 
 
@@ -63,14 +63,9 @@ def main() -> int:
     with writers.Progress() as progress:
         for done, split in enumerate(arguments.splits):
             progress.update("predicting", done, len(arguments.splits), split)
-            with _on_disk(arguments.output) as allocate:
-                found = predictions.predict(
-                    model, params, keys.stream(jax.random.key(arguments.seed), split), data[split],
-                    given=given, num_samples=arguments.num_samples, noise=not arguments.mean, allocate=allocate,
-                )  # fmt: skip
-                for name, predicted in found.items():
-                    _write(arguments.output / split, name, data[split], predicted)
-                    counts[name] = counts.get(name, 0) + len(predicted.examples)
+            key = keys.stream(jax.random.key(arguments.seed), split)
+            for name, number in _predict(arguments, model, params, key, data[split], given, arguments.output / split).items():
+                counts[name] = counts.get(name, 0) + number
         progress.update("predicting", len(arguments.splits), len(arguments.splits))
     if not counts:
         what = "an example that lacks a modality" if given is None else f"an example that has {', '.join(given)}"
@@ -81,17 +76,32 @@ def main() -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _on_disk(folder: pathlib.Path) -> Iterator[Callable[[str, tuple[int, ...], np.dtype], np.ndarray]]:
-    """Yields what allocates arrays in files of a folder, made with the first of them; they are removed at the end."""
-    with contextlib.ExitStack() as stack:
+def _predict(
+    arguments: Arguments,
+    model: base.Model,
+    params: types.Params,
+    key: types.Array,
+    data: source.Source,
+    given: subsets.Subset | None,
+    folder: pathlib.Path,
+) -> dict[str, int]:
+    """Writes the values of one split into its folder; returns modality -> the number of its examples."""
+    found = predictions.predict(
+        model, params, key, data, given=given, num_samples=arguments.num_samples, noise=not arguments.mean,
+        allocate=lambda name, shape, dtype: _on_disk(folder, shape, dtype),
+    )  # fmt: skip
+    for name, predicted in found.items():
+        _write(folder, name, data, predicted)
+    return {name: len(predicted.examples) for name, predicted in found.items()}
 
-        @functools.cache
-        def temporary() -> pathlib.Path:
-            folder.mkdir(parents=True, exist_ok=True)
-            return pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=".draws")))
 
-        yield lambda name, shape, dtype: np.memmap(temporary() / name, dtype, "w+", shape=shape)
+def _on_disk(folder: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns an array that lies in a file without a name, on the disk of a folder; it is gone when nobody holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash when values are written
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _write(folder: pathlib.Path, name: str, data: source.Source, predicted: predictions.Predicted) -> None:
@@ -110,8 +120,18 @@ def _write(folder: pathlib.Path, name: str, data: source.Source, predicted: pred
                     table.writerow([row, draw, *_words(spec, x), f"{predicted.rhat[i]:.4g}"])
     else:
         with temporary.open("wb") as file:
-            np.savez(file, row=rows, values=units.original(spec, predicted.values), rhat=predicted.rhat)
+            np.savez(file, row=rows, values=_in_units(spec, predicted.values, folder), rhat=predicted.rhat)
     temporary.replace(path)
+
+
+def _in_units(spec: specs.ModalitySpec, values: np.ndarray, folder: pathlib.Path) -> np.ndarray:
+    """Returns values `[S, M, *shape]` in the units of the file, converted an example at a time."""
+    if spec.mean is None:
+        return values
+    found = _on_disk(folder, values.shape, np.dtype(float))
+    for i in range(values.shape[1]):
+        found[:, i] = units.original(spec, values[:, i])
+    return found
 
 
 def _entries(name: str, spec: specs.ModalitySpec) -> list[str]:

@@ -59,7 +59,7 @@ def predict(
     lacking = {name: [part for subset, part in groups if name not in subset] for name in model.specs}
     examples = {name: np.sort(np.concatenate(parts)) for name, parts in lacking.items() if parts}
     found: dict[str, Predicted] = {}
-    size = min(batch_size, max((len(examples) for _, examples in groups), default=1))
+    size = min(batch_size, max((len(of_subset) for _, of_subset in groups), default=1))
     for subset, of_subset in groups:
         for start in range(0, len(of_subset), size):
             part = of_subset[start : start + size]
@@ -73,7 +73,9 @@ def predict(
                     values = _values(model, name, keys.stream(one, name), decoded[name], noise=noise)[:, : len(part)]
                     if name not in found:
                         shape = (num_samples, len(examples[name]), *values.shape[2:])
-                        found[name] = Predicted(examples[name], allocate(name, shape, values.dtype), np.empty(shape[1]))
+                        found[name] = Predicted(
+                            examples[name], allocate(name, shape, values.dtype), np.empty(shape[1], rhat.dtype)
+                        )
                     places = np.searchsorted(examples[name], part)
                     found[name].values[:, places], found[name].rhat[places] = values, rhat
     return {name: found[name] for name in model.specs if name in found}

@@ -1,6 +1,8 @@
 """Values generated for a data set, by a model whose posteriors say what they were given."""
 
 import csv
+import errno
+import os
 import sys
 import types as python_types
 
@@ -117,7 +119,10 @@ def test_the_command_writes_the_units_of_the_file_and_the_names_of_categories(tm
     output = tmp_path / "predicted"
     command = ["predict", "--workdir", str(tmp_path), "--output", str(output), "--num-samples", "3", "--mean"]
     monkeypatch.setattr(sys, "argv", command)
+    written, write = [], predict._write
+    monkeypatch.setattr(predict, "_write", lambda *arguments: (written.append(arguments[-1].values), write(*arguments)))
     assert predict.main() == 0
+    assert written and all(isinstance(values, np.memmap) for values in written)  # not in memory
     assert "b: 60 examples" in capsys.readouterr().out  # 30 of two splits
     assert sorted(path.name for path in output.iterdir()) == ["test", "train"]  # nothing is lacking in the validation data
     table = list(csv.DictReader((output / "test" / "b.csv").open()))
@@ -144,6 +149,26 @@ def test_pictures_are_written_as_arrays(tmp_path):
     with np.load(tmp_path / "scan.npz") as file:
         np.testing.assert_array_equal(file["row"], [4, 6])
         np.testing.assert_array_equal(file["values"], values)
+
+
+def test_standardised_arrays_are_written_in_the_units_of_the_file(tmp_path):
+    spec = specs.ModalitySpec(shape=(2, 2), mean=(1.0, 2.0, 3.0, 4.0), deviation=(10.0,) * 4)
+    values = np.random.default_rng(0).normal(size=(3, 5, 2, 2)).astype(np.float32)
+    part = python_types.SimpleNamespace(specs={"field": spec}, rows=None)
+    predict._write(tmp_path, "field", part, predictions.Predicted(np.arange(5), values, np.ones(5)))
+    with np.load(tmp_path / "field.npz") as file:
+        np.testing.assert_allclose(file["values"], [[1, 2], [3, 4]] + 10 * values.astype(float))
+    assert [path.name for path in tmp_path.iterdir()] == ["field.npz"]
+
+
+def test_a_full_disk_is_told_before_draws_are_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict._on_disk(tmp_path, (3, 4), np.float32)
+    assert not list(tmp_path.iterdir())
 
 
 def test_values_go_to_the_units_of_the_file_and_back():

@@ -60,16 +60,19 @@ def apply(
       backwards: whether the dimensions of x and of the outputs are counted from the last one. Weights are turned around then: they do not
         change in a chain, where points do.
     """
-    turned = (lambda array, axis: jnp.flip(array, axis)) if backwards else (lambda array, axis: array)
+    turned = jnp.flip if backwards else (lambda array, axis: array)
     *between, last = (mask.astype(x.dtype) for mask in masks(x.shape[-1], hidden))
     act = activations.activation(activation)
     for i, (layer, mask) in enumerate(zip(params[:-1], between, strict=True)):
         kernel = layer["kernel"] * mask
         x = act(x @ (kernel if i else turned(kernel, 0)) + layer["bias"])
+
     # Two products and not one: what each output's gradient is made of is then computed for that output alone, by vectorised loops.
-    kernels, biases = params[-1]["kernel"], turned(params[-1]["bias"], 0)
-    first, second = (x @ turned(kernels[..., i] * last, 1) + biases[:, i] for i in range(2))
-    return first, second
+    def output(i):
+        kernel = turned(params[-1]["kernel"][..., i] * last, 1)
+        return x @ (kernel if between else turned(kernel, 0)) + turned(params[-1]["bias"][:, i], 0)
+
+    return output(0), output(1)
 
 
 def bounded(raw: types.Array, bound: float) -> types.Array:

@@ -19,6 +19,8 @@ from jnf_jax.marginals import base
 
 _MOST_FULL = 64  # dimensions
 _ABSENT = -1e9  # log weight of a component that is not used
+# in full precision on accelerators too: squared distances are much smaller than the terms that they sum
+_matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,11 +92,10 @@ def _squares(z: types.Array, loc: types.Array, whitening: types.Array) -> types.
     """Returns the squared distances `[K]` of z `[D]` from components of these locations and inverse scales `[K, D]`, in their scales.
 
     They and their gradient with respect to z are made of matrix products, where the plain formula sums over components and dimensions one by
-    one. They are right to a rounding of sum_d (z_d^2 + c_d^2) / C_d, so the products have full precision on accelerators too.
+    one. They are right to a rounding of sum_d (z_d^2 + c_d^2) / C_d.
     """
     precision = whitening**2
-    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    return product(precision, z * z) - 2 * product(precision * loc, z) + (precision * loc**2).sum(-1)
+    return _matmul(precision, z * z) - 2 * _matmul(precision * loc, z) + (precision * loc**2).sum(-1)
 
 
 @functools.partial(_squares.defjvp, symbolic_zeros=True)
@@ -105,7 +106,7 @@ def _squares_jvp(primals, tangents):
     change = jnp.zeros(len(loc), z.dtype)
     if not absent(dz):
         precision = whitening**2
-        change += 2 * (precision @ (z * dz) - (precision * loc) @ dz)
+        change += 2 * (_matmul(precision, z * dz) - _matmul(precision * loc, dz))
     if not absent(dloc):
         change -= 2 * (whitening**2 * (z - loc) * dloc).sum(-1)
     if not absent(dwhitening):

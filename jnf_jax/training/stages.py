@@ -96,7 +96,7 @@ def train(
         if kept is not None and (best := kept.finished(_owned(stage, params))) is not None:
             params = {**params, **best}
         else:
-            on_resume(stage.name, *(kept.progress() if kept else (0, [])))
+            on_resume(stage.name, *((0, []) if kept is None else kept.progress()))
             if stage.begin is not None and not given.issuperset(stage.trainable):
                 params = stage.begin(params)
             params, complete = _run(stage, params, key, data, kept, settings.get(stage.name), **common)
@@ -110,7 +110,7 @@ class _Kept:
     """What a folder keeps of a stage: its checkpoints, its finished weights, and those before a step that was not finite."""
 
     def __init__(self, folder: pathlib.Path, stage: base.Stage, **options: Any):
-        directory = lambda kind, **options: processes.shared(checkpoint.Directory(folder / kind / stage.name, **options))
+        directory = lambda kind, **given: processes.shared(checkpoint.Directory(folder / kind / stage.name, **given))
         self.checkpoints = directory("checkpoints", **options)
         self._finished = directory("params", **options)
         self._failed = directory("failed")
@@ -124,14 +124,14 @@ class _Kept:
         """Returns the step of the newest checkpoint, 0 without one, and what was passed over because it was damaged."""
         return self._whole(self.checkpoints, self.checkpoints.newest) or 0, self._passed_over
 
-    def finish(self, weights: types.Params, step: int) -> None:
+    def finish(self, params: types.Params, step: int) -> None:
         """Writes finished weights."""
         self.checkpoints.settle()
-        _write(self._finished, weights, step)
+        _write(self._finished, params, step)
 
-    def fail(self, weights: types.Params, step: int) -> None:
+    def fail(self, params: types.Params, step: int) -> None:
         """Writes the weights before a step that was not finite."""
-        _write(self._failed, weights, step)
+        _write(self._failed, params, step)
 
     def _whole(self, directory: checkpoint.Directory, restore: Callable[[], Any]) -> Any | None:
         """Returns what `restore` finds, None where all is damaged: it is set aside then."""
@@ -149,8 +149,8 @@ class _Kept:
         return found
 
 
-def _write(directory: checkpoint.Directory, weights: types.Params, step: int) -> None:
-    directory.save(weights, step=step)
+def _write(directory: checkpoint.Directory, params: types.Params, step: int) -> None:
+    directory.save(params, step=step)
     directory.wait()
 
 
@@ -190,8 +190,8 @@ def _fit(
     train_data, validation = (
         fit.prepare(stage, params, data[split].batch(), batch_size=_PREPARE_BATCH) for split in ("train", "validation")
     )
+    checkpoints = None if kept is None else kept.checkpoints
     try:
-        checkpoints = None if kept is None else kept.checkpoints
         return fit.fit(stage, params, key, train_data, validation, checkpoints=checkpoints, **options)
     except fit.NonFiniteError as error:
         if kept is not None:

@@ -197,7 +197,7 @@ def test_help_all_lists_every_field_with_its_meaning(end):
 
 def test_two_writers_are_refused(whole):
     code = (
-        "import pathlib, sys, time; from experiments import experiment\n"
+        "import pathlib, sys, time; from experiments import run_folder\n"
         "with run_folder.lease(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen(
