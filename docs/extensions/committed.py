@@ -92,15 +92,20 @@ def self_reconstruction() -> str:
 def grids(data: str) -> str:
     """What `jnf-jax grid` measured on validation data: coherence averaged over sizes for every beta and learning rate, the best one in bold."""
     found = {path.stem: table_text.read(path) for path in sorted((table_text.RESULTS / data / "grid").glob("*.json"))}
-    points = list(dict.fromkeys(point for grid in found.values() for point in grid["by_point"]))
+    points = sorted({point for grid in found.values() for point in grid["by_point"]}, key=_settings)
     rows = []
     for model, grid in found.items():
         cells = [_grid_cell(grid["by_point"].get(point)) for point in points]
         rows.append(
             [model, *(f"**{cell}**" if point == grid["best"] else cell for point, cell in zip(points, cells, strict=True))]
         )
-    headings = [re.sub(r"beta_(.*)_rate_(.*)", r"beta \1, rate \2", point) for point in points]
+    headings = ["beta {:g}, rate {:g}".format(*_settings(point)) for point in points]
     return table_text.markdown(["", *headings], rows)
+
+
+def _settings(point: str) -> tuple[float, ...]:
+    """Returns beta and the learning rate of a point, given its name."""
+    return tuple(map(float, re.fullmatch(r"beta_(.*)_rate_(.*)", point).groups()))
 
 
 def _grid_cell(values: dict | None) -> str:

@@ -101,12 +101,13 @@ def test_the_best_point_of_each_models_grid_is_bold(tmp_path, monkeypatch):
     (tmp_path / "views" / "grid").mkdir(parents=True)
     for model, best in (("jnf", "beta_2.5_rate_0.002"), ("mvae", "beta_1_rate_0.001")):
         (tmp_path / "views" / "grid" / f"{model}.json").write_text(json.dumps({"best": best, "by_point": points}))
+        points = points | {"beta_0.5_rate_0.002": {"coherence": 0.0}}  # of the second model alone
     monkeypatch.setattr(committed.table_text, "RESULTS", tmp_path)
     heading, _, *rows = committed.grids("views").splitlines()
-    assert "| beta 1, rate 0.001 |" in heading
+    assert heading.startswith("|  | beta 0.5, rate 0.002 | beta 1, rate 0.001 |")
     assert rows == [
-        "| jnf | 0.001 | 0.002 | 0.003 | **0.005** | failed |",
-        "| mvae | **0.001** | 0.002 | 0.003 | 0.005 | failed |",
+        "| jnf |  | 0.001 | 0.002 | 0.003 | **0.005** | failed |",
+        "| mvae | 0.000 | **0.001** | 0.002 | 0.003 | 0.005 | failed |",
     ]
 
 
