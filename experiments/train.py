@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from experiments import beginning, cluster, experiment, reporter, settings, stopping
 from jnf_jax import keys
 from jnf_jax.data import source
-from jnf_jax.training import checkpoint, loggers, processes, stages, writers
+from jnf_jax.training import checkpoint, loggers, preconditions, processes, stages, writers
 
 _FAR = 20.0  # from 0, what values of unbounded reals should not be
 
@@ -121,7 +121,7 @@ def train(
     loggers.check(log)
     processes.from_first(lambda: beginning.check_folder(workdir, config, overwrite=overwrite))
     model, data = experiment.build(config)
-    stages.check(model, data, config.training, mesh=mesh)
+    preconditions.check(model, data, config.training, mesh=mesh)
     key = jax.random.key(config.seed)
     begun_before = not overwrite and (workdir / "config.json").exists()
     processes.from_first(

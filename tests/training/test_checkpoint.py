@@ -66,6 +66,15 @@ def test_every_flipped_byte_is_noticed(tmp_path):
     assert int(directory.latest(state(0)).step) == 2
 
 
+def test_a_file_that_does_not_belong_to_a_checkpoint_is_noticed(tmp_path):
+    directory = checkpoint.Directory(tmp_path)
+    directory.save(state(1), step=1)
+    directory.wait()
+    (tmp_path / "1" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"1/notes\.txt does not belong there"):
+        directory.latest(state(0))
+
+
 def test_only_damaged_checkpoints_are_an_error_that_names_the_file(tmp_path):
     directory = checkpoint.Directory(tmp_path)
     directory.save(state(1), step=1)

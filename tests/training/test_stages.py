@@ -12,7 +12,7 @@ from jnf_jax.models import base, jmvae, jnf, mvae
 from jnf_jax.networks import mlp
 from jnf_jax.posteriors import hmc
 from jnf_jax.projectors import dcca
-from jnf_jax.training import checkpoint, fit, stages
+from jnf_jax.training import checkpoint, fit, preconditions, stages
 
 SETTINGS = fit.Config(num_steps=40, batch_size=8, learning_rate=0.05, steps_per_call=10, calls_per_validation=1)
 
@@ -70,15 +70,28 @@ def test_a_damaged_checkpoint_is_told_with_the_step_that_training_really_continu
     np.testing.assert_array_equal(params["slope"], whole["slope"])
 
 
+def test_the_weights_before_a_step_that_was_not_finite_are_kept(tmp_path):
+    model, data = regression(), splits(SPECS, train=50, validation=20)
+    whole = model.stages[0].loss
+    broken = lambda params, *batch: (whole(params, *batch)[0] + jnp.where(params["slope"] > 0.6, jnp.nan, 0.0), {})
+    model = dataclasses.replace(model, stages=(dataclasses.replace(model.stages[0], loss=broken),))
+    with pytest.raises(fit.NonFiniteError) as caught:
+        stages.train(model, jax.random.key(0), data, settings={"slope": SETTINGS}, folder=tmp_path)
+    kept = checkpoint.Directory(tmp_path / "failed" / "slope")
+    assert kept.steps() == [caught.value.failed_step]
+    np.testing.assert_array_equal(kept.latest({"slope": jnp.zeros(())})["slope"], caught.value.params["slope"])
+    assert float(caught.value.params["slope"]) > 0.5
+
+
 def test_codes_that_a_marginal_lacks_are_told_before_anything_is_trained():
     small = {"latent_dim": 2, "network": mlp.Config(hidden=(8,)), "joint_hidden": (8,)}
     with pytest.raises(ValueError, match="Expected num_codes of at least 40, for as many components of the marginal, got 39"):
         jnf.build(jnf.Config(**small, num_codes=39), SPECS | {"y": specs.ModalitySpec(shape=(2,))})
     model = jnf.build(jnf.Config(**small, num_codes=40), SPECS | {"y": specs.ModalitySpec(shape=(2,))})
     settings = {name: dataclasses.replace(SETTINGS, batch_size=8) for name in ("joint", "experts")}
-    stages.check(model, splits(model.specs, train=40, validation=20), settings)
+    preconditions.check(model, splits(model.specs, train=40, validation=20), settings)
     with pytest.raises(ValueError, match="Expected at least 40 training examples for stage 'marginal', got 39"):
-        stages.check(model, splits(model.specs, train=39, validation=20), settings)
+        preconditions.check(model, splits(model.specs, train=39, validation=20), settings)
 
 
 @pytest.mark.parametrize(("batch", "validation", "message"), [(4, 40, "got 4"), (16, 5, "got 5"), (16, 40, None)])
@@ -91,10 +104,10 @@ def test_a_batch_too_small_for_a_loss_is_refused_before_anything_is_trained(batc
     settings["projector"] = dataclasses.replace(SETTINGS, batch_size=batch)
     data = splits(modalities, train=50, validation=validation)
     if message is None:
-        stages.check(model, data, settings)
+        preconditions.check(model, data, settings)
     else:
         with pytest.raises(ValueError, match=f"Expected a batch of more than 6 examples .* {message}"):
-            stages.check(model, data, settings)
+            preconditions.check(model, data, settings)
 
 
 def test_a_split_that_is_missing_is_named():
@@ -102,7 +115,7 @@ def test_a_split_that_is_missing_is_named():
     model = jmvae.build(jmvae.Config(latent_dim=2, network=mlp.Config(hidden=(8,)), joint_hidden=()), modalities)
     data = splits(modalities, train=50, validation=20)
     with pytest.raises(ValueError, match="the splits 'train' and 'validation', got none called 'validation'"):
-        stages.check(model, {"train": data["train"]}, {"vae": SETTINGS})
+        preconditions.check(model, {"train": data["train"]}, {"vae": SETTINGS})
 
 
 def test_incomplete_examples_train_what_takes_them_and_nothing_else():
@@ -117,7 +130,7 @@ def test_incomplete_examples_train_what_takes_them_and_nothing_else():
     _, complete = stages.train(mvae.build(mvae.Config(**small), modalities), jax.random.key(0), data, settings=settings)
     assert complete
     with pytest.raises(ValueError, match="examples with every modality for stage 'vae'"):
-        stages.check(jmvae.build(jmvae.Config(**small, joint_hidden=()), modalities), data, settings)
+        preconditions.check(jmvae.build(jmvae.Config(**small, joint_hidden=()), modalities), data, settings)
 
 
 TWO = {"a": specs.ModalitySpec(shape=(2,)), "b": specs.ModalitySpec(shape=(3,))}
@@ -239,7 +252,7 @@ def test_a_projector_needs_pairs_in_each_batch_and_in_the_validation_split():
     config = jnf.Config(latent_dim=2, network=mlp.Config(hidden=(4,)), incomplete=True, projector=dcca.Config(dim=5, top=2))
     model = jnf.build(config, modalities)
     settings = {stage.name: fit.Config(num_steps=2, batch_size=64) for stage in model.stages if stage.loss is not None}
-    stages.check(model, splits, settings)
+    preconditions.check(model, splits, settings)
     few = splits | {"validation": splits["validation"].select(np.flatnonzero(splits["validation"].having("ab"))[:3])}
     rest = splits["validation"].select(np.flatnonzero(~splits["validation"].having("ab")))
     few["validation"] = dataclasses.replace(
@@ -249,7 +262,7 @@ def test_a_projector_needs_pairs_in_each_batch_and_in_the_validation_split():
         rows=None,
     )
     with pytest.raises(ValueError, match="at least 6 examples in a validation batch of"):
-        stages.check(model, few, settings)
+        preconditions.check(model, few, settings)
     small = {name: dataclasses.replace(config, batch_size=8) for name, config in settings.items()}
     with pytest.raises(ValueError, match="at least 6 examples in a train batch of 8"):
-        stages.check(model, splits, small)
+        preconditions.check(model, splits, small)
